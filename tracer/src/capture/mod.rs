@@ -1,0 +1,1 @@
+//! capture (skeleton; see the module's owner).

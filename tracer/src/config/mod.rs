@@ -1,0 +1,1 @@
+//! config (skeleton; see the module's owner).

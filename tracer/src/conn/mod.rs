@@ -1,0 +1,1 @@
+//! conn (skeleton; see the module's owner).

@@ -1,0 +1,116 @@
+//! The exchange: one request and what became of it, as one end of a connection saw it.
+//!
+//! Protocol-neutral in its life cycle, with the HTTP facts that spans need. Must not know trace
+//! ids, processes beyond their pid, or how bytes were captured.
+
+use crate::event::{ConnId, Endpoint, KernelTime, Pid, StreamOffset, Tid};
+
+/// Which end of the exchange the observed process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It read the request and wrote the response.
+    Server,
+    /// It wrote the request and read the response.
+    Client,
+}
+
+/// Identity of an exchange within a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId {
+    /// The connection.
+    pub conn: ConnId,
+    /// Where in the request direction its first byte stands; both ends of a TCP connection agree.
+    pub offset: StreamOffset,
+}
+
+/// HTTP version as the message head states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// A request head, reduced to what spans need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Method token, spelled as sent.
+    pub method: String,
+    /// Request target, spelled as sent: origin, absolute, authority or asterisk form.
+    pub target: String,
+    /// Version of the request line.
+    pub version: HttpVersion,
+    /// Header fields of interest in order, names lower-cased. Which ones are kept is decided by
+    /// [`HeaderInterest`]; values are lossily converted to UTF-8 and trimmed of optional blanks.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A final response head, reduced to what spans need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// Status code, 200..=999 or 101.
+    pub status: u16,
+    /// Version of the status line.
+    pub version: HttpVersion,
+    /// Header fields of interest, as in [`RequestHead::headers`].
+    pub headers: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Which header fields are kept of a head: those the conventions need (`host`, `user-agent`,
+/// `forwarded`, `x-forwarded-*`, trace context) plus those the user asked for by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderInterest {
+    /// Lower-case names kept of requests beside the built-in ones.
+    pub request: Vec<String>,
+    /// Lower-case names kept of responses.
+    pub response: Vec<String>,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Framing says the response is complete (or the protocol was switched by it).
+    Complete,
+    /// The peer or the network reset the connection first.
+    Reset,
+    /// The transport timed out first.
+    TimedOut,
+    /// The peer closed in an orderly way before the message was complete.
+    ClosedByPeer,
+    /// The observed process closed (or died) before the message was complete.
+    ClosedLocally,
+}
+
+/// One request with its response, if one came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Identity.
+    pub id: ExchangeId,
+    /// Which end was observed.
+    pub role: Role,
+    /// Process that read (server) or wrote (client) the first request byte.
+    pub pid: Pid,
+    /// Thread that did so.
+    pub tid: Tid,
+    /// This process's end of the connection.
+    pub local: Endpoint,
+    /// The other end.
+    pub remote: Endpoint,
+    /// The request.
+    pub request: RequestHead,
+    /// The final response head, if one was seen.
+    pub response: Option<ResponseHead>,
+    /// First request byte read (server) or written (client).
+    pub start: KernelTime,
+    /// First byte of the final response, if one was seen.
+    pub response_start: Option<KernelTime>,
+    /// Last response byte written (server) or read (client), or the moment it failed.
+    pub end: KernelTime,
+    /// Body bytes of the request as transferred, when framing told.
+    pub request_body: u64,
+    /// Body bytes of the response as transferred.
+    pub response_body: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+}

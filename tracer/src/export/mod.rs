@@ -1,0 +1,1 @@
+//! export (skeleton; see the module's owner).

@@ -1,0 +1,17 @@
+//! Distributed traces for programs nobody instrumented.
+//!
+//! The crate is one pipeline, see `docs/architecture.md`: [`capture`] feeds [`event`]s to the
+//! sans-IO core ([`conn`], [`protocol`], [`exchange`], [`trace`]); side effects live in
+//! [`capture`], [`target`] and [`export`].
+
+pub mod capture;
+pub mod config;
+pub mod conn;
+pub mod event;
+pub mod exchange;
+pub mod export;
+pub mod pipeline;
+pub mod protocol;
+pub mod recording;
+pub mod target;
+pub mod trace;

@@ -1,0 +1,1 @@
+//! The whole sans-IO core as one value.

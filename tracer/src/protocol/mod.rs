@@ -1,0 +1,1 @@
+//! protocol (skeleton; see the module's owner).

@@ -1,0 +1,1 @@
+//! target (skeleton; see the module's owner).
