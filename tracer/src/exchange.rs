@@ -15,7 +15,7 @@ pub enum Role {
 }
 
 /// Identity of an exchange within a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExchangeId {
     /// The connection.
     pub conn: ConnId,
