@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// Nanoseconds of the kernel's monotonic clock, the one clock of every event of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct KernelTime(pub u64);
 
 impl KernelTime {
@@ -134,6 +136,8 @@ pub struct Opened {
     pub netns: u32,
     /// Identity of this Unix socket and of its peer, for joining both ends; zero for TCP.
     pub unix_pair: (u64, u64),
+    /// Inode of the socket, as `/proc` shows it; zero if unknown.
+    pub inode: u64,
 }
 
 /// Why a range of bytes was seen but its content was not.

@@ -1,1 +1,211 @@
-//! capture (skeleton; see the module's owner).
+//! The only code that touches eBPF: load, attach, read the ring, hand out [`Event`]s, and carry
+//! decisions back to the kernel half. Knows nothing of HTTP.
+
+mod decode;
+mod kernel_types;
+mod loader;
+mod losses;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, RingBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracer_ebpf::{phase, process_flag, setting, verdict};
+
+pub use loader::{Backend, LIFECYCLE, LoadError, Options, Probe, Unknown};
+pub use losses::KernelCounters;
+
+use crate::event::{ClockOffset, ConnId, Event, KernelTime, Pid};
+
+/// Connection verdicts the kernel half has not picked up are withdrawn after this many newer ones.
+const REMEMBERED_VERDICTS: usize = 16_384;
+
+/// What the kernel half shall do with a connection from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionVerdict {
+    /// Deliver every message.
+    Follow,
+    /// Deliver nothing any more.
+    Ignore,
+}
+
+/// A running capture. Dropping it detaches everything: links are held by descriptor only.
+pub struct Capture {
+    backend: Backend,
+    /// Holds the links; the maps below were taken out of it.
+    _object: Ebpf,
+    ring: RingBuf<MapData>,
+    settings: Array<MapData, u32>,
+    /// Laid out as `ProcessState`: verdict, flags, padding.
+    processes: BpfHashMap<MapData, u32, [u8; 4]>,
+    verdicts: BpfHashMap<MapData, u64, u8>,
+    undelivered: VecDeque<ConnId>,
+    counters: losses::CounterMap,
+    /// Hides kernel addresses that serve as identities.
+    identities: RandomState,
+    malformed: u64,
+}
+
+impl Capture {
+    /// Loads and attaches. Needs the capabilities that `tracer doctor` lists.
+    pub fn start(options: &Options) -> Result<Self, LoadError> {
+        let (mut object, backend) = loader::load(options)?;
+        let mut take = |name| object.take_map(name).ok_or(LoadError::Missing(name));
+        let map_error = |map: &'static str| {
+            move |source: MapError| LoadError::Map { map, source: Box::new(source) }
+        };
+        let ring = take("EVENTS")?.try_into().map_err(map_error("EVENTS"))?;
+        let settings = take("SETTINGS")?.try_into().map_err(map_error("SETTINGS"))?;
+        let processes = take("PROCESSES")?.try_into().map_err(map_error("PROCESSES"))?;
+        let verdicts = take("VERDICTS")?.try_into().map_err(map_error("VERDICTS"))?;
+        let counters = take("COUNTERS")?.try_into().map_err(map_error("COUNTERS"))?;
+        Ok(Self {
+            backend,
+            _object: object,
+            ring,
+            settings,
+            processes,
+            verdicts,
+            undelivered: VecDeque::new(),
+            counters,
+            identities: RandomState::new(),
+            malformed: 0,
+        })
+    }
+
+    /// Which backend was chosen.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Waits until the ring has something, fills up, or `timeout` is over. The kernel half does
+    /// not wake the agent for single events: whoever wants batches sleeps, and drains then.
+    pub fn wait(&self, timeout: Duration) {
+        let fd = self.ring.as_fd();
+        let timeout =
+            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+        // An interrupted wait is a short one; the caller loops.
+        let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout));
+    }
+
+    /// Hands every waiting event to `handle`, oldest first, at most `limit` of them. Returns how
+    /// many there were.
+    pub fn drain(&mut self, limit: usize, mut handle: impl FnMut(Event<'_>)) -> usize {
+        let mut drained = 0;
+        while drained < limit {
+            let Some(item) = self.ring.next() else { break };
+            drained += 1;
+            match decode::event(&item) {
+                Ok(Event::Opened(mut opened)) => {
+                    let (own, peer) = opened.unix_pair;
+                    opened.unix_pair =
+                        (hidden(&self.identities, own), hidden(&self.identities, peer));
+                    handle(Event::Opened(opened));
+                }
+                Ok(event) => handle(event),
+                Err(error) => {
+                    self.malformed += 1;
+                    tracing::debug!(%error, "skipped a ring record");
+                }
+            }
+        }
+        drained
+    }
+
+    /// Tells the kernel half whether a process is a target. With `lineage`, its future children
+    /// are too, and `exec` does not change that.
+    pub fn decide_process(
+        &mut self,
+        pid: Pid,
+        trace: bool,
+        lineage: bool,
+    ) -> Result<(), LoadError> {
+        let verdict = if trace { verdict::TRACE } else { verdict::SKIP };
+        let announced =
+            self.processes.get(&pid.0, 0).map_or(0, |state| state[1] & process_flag::ANNOUNCED);
+        let flags = announced | if lineage { process_flag::LINEAGE } else { 0 };
+        self.processes
+            .insert(pid.0, [verdict, flags, 0, 0], 0)
+            .map_err(|source| LoadError::Map { map: "PROCESSES", source: Box::new(source) })?;
+        self.bump_epoch();
+        Ok(())
+    }
+
+    /// Tells the kernel half how to go on with a connection.
+    pub fn decide_connection(&mut self, conn: ConnId, decision: ConnectionVerdict) {
+        let decision = match decision {
+            ConnectionVerdict::Follow => phase::CONFIRMED,
+            ConnectionVerdict::Ignore => phase::IGNORED,
+        };
+        // Without the verdict the connection is only more expensive, so failure is no error.
+        if self.verdicts.insert(conn.0, decision, 0).is_err() {
+            return;
+        }
+        if self.undelivered.is_empty() {
+            let _ = self.settings.set(setting::PENDING_VERDICTS, 1, 0);
+        }
+        self.undelivered.push_back(conn);
+        if self.undelivered.len() > REMEMBERED_VERDICTS
+            && let Some(oldest) = self.undelivered.pop_front()
+        {
+            let _ = self.verdicts.remove(&oldest.0);
+        }
+    }
+
+    /// To be called about once a second: forgets verdicts that were picked up or came too late.
+    pub fn settle_verdicts(&mut self) {
+        let verdicts = &self.verdicts;
+        self.undelivered.retain(|conn| verdicts.get(&conn.0, 0).is_ok());
+        if self.undelivered.is_empty() {
+            let _ = self.settings.set(setting::PENDING_VERDICTS, 0, 0);
+        }
+    }
+
+    /// To be called when a connection is gone.
+    pub fn forget_connection(&mut self, conn: ConnId) {
+        if !self.undelivered.is_empty() {
+            let _ = self.verdicts.remove(&conn.0);
+        }
+    }
+
+    fn bump_epoch(&mut self) {
+        let epoch = self.settings.get(&setting::EPOCH, 0).unwrap_or(0).wrapping_add(1);
+        let _ = self.settings.set(setting::EPOCH, epoch, 0);
+    }
+
+    /// What the kernel half counted so far.
+    pub fn counters(&self) -> KernelCounters {
+        let mut counters = losses::read(&self.counters);
+        counters.malformed_records = self.malformed;
+        counters
+    }
+
+    /// The current kernel time.
+    pub fn now() -> KernelTime {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        KernelTime(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+
+    /// The offset from kernel time to wall-clock time, taken as the tightest of a few readings.
+    pub fn clock_offset() -> ClockOffset {
+        let reading = || {
+            let before = Self::now();
+            let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            let after = Self::now();
+            let wall = wall.tv_sec * 1_000_000_000 + wall.tv_nsec;
+            let width = after.nanos_since(before);
+            (width, wall - (before.0 + width / 2) as i64)
+        };
+        let best = (0..8).map(|_| reading()).min_by_key(|(width, _)| *width);
+        // Eight readings were taken.
+        ClockOffset(best.map_or(0, |(_, offset)| offset))
+    }
+}
+
+fn hidden(identities: &RandomState, address: u64) -> u64 {
+    if address == 0 { 0 } else { identities.hash_one(address) }
+}

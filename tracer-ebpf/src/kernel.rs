@@ -1,0 +1,118 @@
+//! Reading kernel memory, and the few system-call facts of the architecture.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
+
+/// Reads a `T` at a kernel address.
+#[inline(always)]
+pub(crate) fn read<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes exactly `size_of::<T>()` bytes or fails without a fault; every
+    // `T` used is a plain integer or byte array.
+    unsafe {
+        if bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address as *const c_void,
+        ) != 0
+        {
+            return None;
+        }
+        Some(value.assume_init())
+    }
+}
+
+/// Reads a `T` at a user address of the current process.
+#[inline(always)]
+pub(crate) fn read_user<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: as in `read`.
+    unsafe {
+        if bpf_probe_read_user(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address as *const c_void,
+        ) != 0
+        {
+            return None;
+        }
+        Some(value.assume_init())
+    }
+}
+
+/// `struct pt_regs` of x86-64: the user's registers at system-call entry.
+#[repr(C)]
+pub(crate) struct Registers {
+    unused: [u64; 7],
+    r10: u64,
+    r9: u64,
+    r8: u64,
+    ax: u64,
+    cx: u64,
+    dx: u64,
+    si: u64,
+    di: u64,
+    orig_ax: u64,
+    ip: u64,
+    cs: u64,
+}
+
+/// What a `Registers` pointer says, taken over once.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) number: u64,
+    pub(crate) arguments: [u64; 4],
+    /// The call has not returned yet: its arguments belong to what is happening now.
+    pub(crate) in_progress: bool,
+    /// Made with the 64-bit calling convention.
+    pub(crate) native: bool,
+}
+
+const ENOSYS: u64 = -38i64 as u64;
+const USER_CODE_SEGMENT_32: u64 = 0x23;
+
+impl Call {
+    /// # Safety
+    /// `registers` must be a pointer the verifier knows as `struct pt_regs`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_registers(registers: *const Registers) -> Self {
+        // SAFETY: by contract; the verifier checks each load.
+        unsafe {
+            Self {
+                number: (*registers).orig_ax,
+                arguments: [(*registers).di, (*registers).si, (*registers).dx, (*registers).r10],
+                in_progress: (*registers).ax == ENOSYS,
+                native: (*registers).cs != USER_CODE_SEGMENT_32,
+            }
+        }
+    }
+}
+
+/// System-call numbers of x86-64.
+pub(crate) mod number {
+    pub(crate) const READ: u64 = 0;
+    pub(crate) const WRITE: u64 = 1;
+    pub(crate) const READV: u64 = 19;
+    pub(crate) const WRITEV: u64 = 20;
+    pub(crate) const SENDFILE: u64 = 40;
+    pub(crate) const SENDTO: u64 = 44;
+    pub(crate) const RECVFROM: u64 = 45;
+    pub(crate) const SENDMSG: u64 = 46;
+    pub(crate) const RECVMSG: u64 = 47;
+    pub(crate) const SPLICE: u64 = 275;
+    pub(crate) const RECVMMSG: u64 = 299;
+    pub(crate) const SENDMMSG: u64 = 307;
+    pub(crate) const PREADV2: u64 = 327;
+    pub(crate) const PWRITEV2: u64 = 328;
+    pub(crate) const IO_URING_ENTER: u64 = 426;
+}
+
+/// Flags of receive calls.
+pub(crate) mod message_flag {
+    pub(crate) const OUT_OF_BAND: u64 = 0x1;
+    pub(crate) const PEEK: u64 = 0x2;
+    pub(crate) const TRUNCATE: u64 = 0x20;
+    pub(crate) const ERROR_QUEUE: u64 = 0x2000;
+}

@@ -1,0 +1,143 @@
+//! Ends of connections, and processes coming, changing and going.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use tracer_ebpf::{
+    ConnState, ExitRecord, ProcessState, RecordHeader, close, phase, process_flag, record, setting,
+};
+
+use crate::emit::{closed, now, output};
+use crate::kernel::read;
+use crate::maps::{CONNECTIONS, PROCESS_TABLE, bump_setting};
+use crate::offsets::at;
+use crate::processes::{is_selected_port, select_by_port};
+use crate::state::{AddressedSocket, Socket, TypedSocket};
+
+const FIN_WAIT1: i32 = 4;
+const CLOSE: i32 = 7;
+const LAST_ACK: i32 = 9;
+const LISTEN: i32 = 10;
+
+/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn socket_state(ctx: BtfTracePointContext) -> i32 {
+    let socket = ctx.arg::<*mut c_void>(0);
+    let new_state: i32 = ctx.arg(2);
+    match new_state {
+        LISTEN => listening(socket as u64),
+        FIN_WAIT1 | LAST_ACK | CLOSE if at::STATE_IN_MAP() != 0 => {
+            let socket = AddressedSocket { address: socket as u64, inode: 0 };
+            closing(socket, new_state);
+            if new_state == CLOSE {
+                let _ = CONNECTIONS.remove(socket.address);
+            }
+        }
+        FIN_WAIT1 | LAST_ACK | CLOSE => closing(TypedSocket(socket), new_state),
+        _ => {}
+    }
+    0
+}
+
+#[inline(always)]
+fn listening(socket: u64) {
+    if at::PORT_SELECTION() == 0 {
+        return;
+    }
+    let port = read::<u16>(socket + at::SOCK_NUM()).unwrap_or(0);
+    // SAFETY: no preconditions.
+    let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    // Process 1 listens on behalf of others (socket activation); its children are everybody.
+    if tgid > 1 && is_selected_port(port) {
+        select_by_port(tgid);
+    }
+}
+
+#[inline(always)]
+fn closing<S: Socket>(socket: S, new_state: i32) {
+    let state: *mut ConnState = socket.find();
+    if state.is_null() {
+        return;
+    }
+    // SAFETY: checked for null.
+    let state = unsafe { &mut *state };
+    if state.opened == 0 {
+        return;
+    }
+    if new_state == CLOSE {
+        let errno = read::<i32>(socket.address() + at::SOCK_ERR()).unwrap_or(0);
+        closed(state, close::GONE, errno);
+        state.opened = 0;
+        state.phase = phase::IGNORED;
+    } else {
+        closed(state, close::SEND_END, 0);
+    }
+}
+
+/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
+    let parent: u64 = ctx.arg::<*const c_void>(0) as u64;
+    let child: u64 = ctx.arg::<*const c_void>(1) as u64;
+    let parent = read::<u32>(parent + at::TASK_TGID()).unwrap_or(0);
+    let child = read::<u32>(child + at::TASK_TGID()).unwrap_or(0);
+    if parent == child {
+        return 0;
+    }
+    // SAFETY: copied at once.
+    if let Some(state) = unsafe { PROCESS_TABLE.get(parent) }.copied()
+        && state.flags & process_flag::LINEAGE != 0
+    {
+        let inherited = ProcessState { flags: process_flag::LINEAGE, ..state };
+        let _ = PROCESS_TABLE.insert(child, inherited, 0);
+    }
+    0
+}
+
+/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: no preconditions.
+    let tgid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    let Some(state) = PROCESS_TABLE.get_ptr_mut(tgid) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let lineage = unsafe {
+        (*state).flags &= process_flag::LINEAGE;
+        (*state).flags != 0
+    };
+    if !lineage {
+        let _ = PROCESS_TABLE.remove(tgid);
+    }
+    bump_setting(setting::EPOCH);
+    0
+}
+
+/// `sched_process_exit(struct task_struct *p)`
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: no preconditions.
+    let thread = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (thread >> 32) as u32;
+    if tgid != thread as u32 {
+        return 0;
+    }
+    // SAFETY: copied at once.
+    let Some(state) = unsafe { PROCESS_TABLE.get(tgid) }.copied() else {
+        return 0;
+    };
+    let _ = PROCESS_TABLE.remove(tgid);
+    if state.flags & process_flag::ANNOUNCED != 0 {
+        let event = ExitRecord {
+            header: RecordHeader { kind: record::EXIT, detail: 0, unreadable: 0, tail: 0, head: 0 },
+            time: now(),
+            tgid,
+            padding: 0,
+        };
+        output((&raw const event).cast(), size_of::<ExitRecord>() as u64);
+    }
+    0
+}

@@ -1,0 +1,170 @@
+//! Per-connection state: found by typed socket (socket storage) or by address (LRU map).
+
+use core::ffi::c_void;
+use core::ptr::null_mut;
+
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use tracer_ebpf::{ConnState, Counter};
+
+use crate::kernel::read;
+use crate::maps::{CONN_IDS, CONNECTIONS, SOCKETS, count};
+use crate::offsets::at;
+
+const STORAGE_CREATE: u64 = 1;
+
+/// A socket as a probe was handed it.
+pub(crate) trait Socket: Copy {
+    /// Address of its `struct sock`.
+    fn address(&self) -> u64;
+    /// Its state, if it was seen before.
+    fn find(&self) -> *mut ConnState;
+    /// Its state, zeroed if it is new; null when there is no room.
+    fn create(&self) -> *mut ConnState;
+}
+
+/// A socket the verifier knows as `struct sock`.
+#[derive(Clone, Copy)]
+pub(crate) struct TypedSocket(pub(crate) *mut c_void);
+
+impl Socket for TypedSocket {
+    #[inline(always)]
+    fn address(&self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn find(&self) -> *mut ConnState {
+        storage(self.0, 0)
+    }
+
+    #[inline(always)]
+    fn create(&self) -> *mut ConnState {
+        storage(self.0, STORAGE_CREATE)
+    }
+}
+
+#[inline(always)]
+fn storage(socket: *mut c_void, flags: u64) -> *mut ConnState {
+    // SAFETY: the map and the socket are what the helper expects; the verifier checks both.
+    unsafe {
+        bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), socket, null_mut(), flags).cast()
+    }
+}
+
+/// A socket known by address only. `inode` tells apart two sockets that lived at one address.
+#[derive(Clone, Copy)]
+pub(crate) struct AddressedSocket {
+    pub(crate) address: u64,
+    pub(crate) inode: u64,
+}
+
+impl Socket for AddressedSocket {
+    #[inline(always)]
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    #[inline(always)]
+    fn find(&self) -> *mut ConnState {
+        let Some(state) = CONNECTIONS.get_ptr_mut(self.address) else {
+            return null_mut();
+        };
+        // SAFETY: a live map value.
+        if self.inode != 0 && unsafe { (*state).inode } != self.inode {
+            return null_mut();
+        }
+        state
+    }
+
+    #[inline(always)]
+    fn create(&self) -> *mut ConnState {
+        let empty = ConnState { inode: self.inode, ..EMPTY };
+        if CONNECTIONS.insert(self.address, empty, 0).is_err() {
+            return null_mut();
+        }
+        CONNECTIONS.get_ptr_mut(self.address).unwrap_or(null_mut())
+    }
+}
+
+const EMPTY: ConnState = ConnState {
+    id: 0,
+    last_time: 0,
+    inode: 0,
+    vector: 0,
+    vector_index: 0,
+    tgid: 0,
+    epoch: 0,
+    turn: 0,
+    told_turns: 0,
+    budget: 0,
+    receive_next: 0,
+    sent: 0,
+    misses: 0,
+    phase: 0,
+    last_direction: 0,
+    opened: 0,
+    receive_ended: 0,
+    receive_known: 0,
+    padding: 0,
+};
+
+/// The state of a stream socket, new or not; null for other sockets and when there is no room.
+#[inline(always)]
+pub(crate) fn state_of<S: Socket>(socket: S) -> *mut ConnState {
+    let state = socket.find();
+    if !state.is_null() {
+        return state;
+    }
+    if !is_stream(socket.address()) {
+        return null_mut();
+    }
+    let state = socket.create();
+    if state.is_null() {
+        count(Counter::ConnectionTableFull, 1);
+        return state;
+    }
+    // SAFETY: checked for null; map memory.
+    unsafe { (*state).id = next_id() };
+    state
+}
+
+const STREAM: u16 = 1;
+/// `AF_UNIX`.
+pub(crate) const UNIX: u16 = 1;
+/// `AF_INET`.
+pub(crate) const INET: u16 = 2;
+/// `AF_INET6`.
+pub(crate) const INET6: u16 = 10;
+/// `IPPROTO_TCP`.
+const TCP: u16 = 6;
+
+#[inline(always)]
+fn is_stream(socket: u64) -> bool {
+    let Some(family) = read::<u16>(socket + at::SOCK_FAMILY()) else {
+        return false;
+    };
+    if family != INET && family != INET6 && family != UNIX {
+        return false;
+    }
+    read::<u16>(socket + at::SOCK_TYPE()) == Some(STREAM)
+}
+
+/// Whether the socket has TCP sequence numbers (not so Unix sockets and multipath TCP).
+#[inline(always)]
+pub(crate) fn is_tcp(socket: u64) -> bool {
+    read::<u16>(socket + at::SOCK_FAMILY()) != Some(UNIX)
+        && read::<u16>(socket + at::SOCK_PROTOCOL()) == Some(TCP)
+}
+
+#[inline(always)]
+fn next_id() -> u64 {
+    let Some(slot) = CONN_IDS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a per-CPU slot; the helper has no preconditions.
+    unsafe {
+        *slot += 1;
+        ((u64::from(bpf_get_smp_processor_id()) + 1) << 48) | *slot
+    }
+}

@@ -1,0 +1,287 @@
+//! One send or receive, whichever probe saw it: decide cheaply whether it matters, then report.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use tracer_ebpf::{
+    ConnState, Counter, OpenRecord, RecordHeader, UNIX_PATH, close, direction, phase, record,
+    setting,
+};
+
+use crate::emit::{self, Moved, now};
+use crate::kernel::read;
+use crate::maps::{Scratch, VERDICTS, count, setting};
+use crate::offsets::at;
+use crate::payload::Source;
+use crate::processes;
+use crate::sniff::{SNIFF, may_be_http};
+use crate::state::{INET, INET6, Socket, UNIX, is_tcp, state_of};
+
+/// Unlikely messages in a row after which a connection is ignored for good.
+const MISSES: u16 = 4;
+const SHUTDOWN_RECEIVE: u8 = 1;
+
+/// Bytes moved, or (`len` zero, receiving) perhaps the end of the stream.
+#[inline(always)]
+pub(crate) fn observe<S: Socket>(
+    socket: S,
+    moving: u8,
+    len: u32,
+    source: Source,
+    scratch: &mut Scratch,
+) {
+    // SAFETY: no preconditions.
+    let thread = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (thread >> 32) as u32;
+    if u64::from(tgid) == at::AGENT_TGID() {
+        return;
+    }
+    let state = state_of(socket);
+    if state.is_null() {
+        return;
+    }
+    // SAFETY: checked for null; state memory stays valid for the program's run. Other CPUs may
+    // write to it at the same time; each field is one plain word, and stream offsets from TCP
+    // keep the agent from being misled.
+    let state = unsafe { &mut *state };
+    if state.phase == phase::IGNORED {
+        return;
+    }
+    let epoch = setting(setting::EPOCH);
+    if state.tgid != tgid || state.epoch != epoch {
+        state.tgid = tgid;
+        state.epoch = epoch;
+        if !processes::admits(tgid, socket.address(), scratch) {
+            state.phase = phase::UNTARGETED;
+            return;
+        }
+        if state.phase == phase::UNTARGETED {
+            state.phase = phase::UNDECIDED;
+        }
+    } else if state.phase == phase::UNTARGETED {
+        return;
+    }
+    if len == 0 {
+        receive_end(socket.address(), state);
+        return;
+    }
+    let starts_message = turn(state, moving);
+    let (offset, time) = position(socket.address(), state, moving, len);
+    if starts_message {
+        if !wanted(state, source, len, scratch) {
+            return;
+        }
+    } else if state.phase == phase::UNDECIDED {
+        return;
+    }
+    if state.opened == 0 {
+        if !open(socket.address(), state, time, scratch) {
+            count(Counter::RingFullOpen, 1);
+            count(Counter::RingFullData, 1);
+            count(Counter::RingFullBytes, u64::from(len));
+            return;
+        }
+        state.opened = 1;
+    }
+    scratch.cursor.start(source, u64::from(len));
+    let moved = Moved { direction: moving, offset, len, time, tgid, tid: thread as u32 };
+    emit::data(scratch, state, &moved, source);
+    state.last_time = time;
+}
+
+/// Notes the direction; `true` if it changed, which is where a new message begins.
+#[inline(always)]
+fn turn(state: &mut ConnState, moving: u8) -> bool {
+    if state.last_direction == moving {
+        return false;
+    }
+    if state.last_direction != 0 {
+        state.turn = state.turn.wrapping_add(1);
+    }
+    state.last_direction = moving;
+    state.budget = at::MESSAGE_BUDGET() as u32;
+    true
+}
+
+/// Whether the message that begins here may be of interest.
+#[inline(always)]
+fn wanted(state: &mut ConnState, source: Source, len: u32, scratch: &mut Scratch) -> bool {
+    take_verdict(state);
+    if state.phase == phase::IGNORED {
+        return false;
+    }
+    if state.phase == phase::CONFIRMED {
+        return true;
+    }
+    if looks_like_message(source, len, scratch) {
+        state.phase = phase::CANDIDATE;
+        state.misses = 0;
+        return true;
+    }
+    state.misses += 1;
+    if state.misses >= MISSES {
+        state.phase = phase::IGNORED;
+        count(Counter::IgnoredConnections, 1);
+    } else {
+        state.phase = phase::UNDECIDED;
+    }
+    false
+}
+
+/// Takes over what the agent decided about the connection, if it has.
+#[inline(always)]
+fn take_verdict(state: &mut ConnState) {
+    if setting(setting::PENDING_VERDICTS) == 0 {
+        return;
+    }
+    // SAFETY: copied at once.
+    let Some(decided) = (unsafe { VERDICTS.get(state.id) }).copied() else {
+        return;
+    };
+    state.phase = decided;
+    let _ = VERDICTS.remove(state.id);
+}
+
+#[inline(always)]
+fn looks_like_message(source: Source, len: u32, scratch: &mut Scratch) -> bool {
+    scratch.cursor.start(source, u64::from(len));
+    // The first range may hide behind a message header and an empty vector.
+    if !scratch.cursor.refill() || !scratch.cursor.refill() || !scratch.cursor.refill() {
+        return false;
+    }
+    let available = scratch.cursor.remaining;
+    let amount = if available < SNIFF as u64 { available } else { SNIFF as u64 };
+    let amount = core::hint::black_box(amount);
+    if amount == 0 || amount > SNIFF as u64 {
+        return false;
+    }
+    let mut first = [0u8; SNIFF];
+    // SAFETY: at most `SNIFF` bytes into a buffer of that size.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            first.as_mut_ptr().cast(),
+            amount as u32,
+            scratch.cursor.address as *const c_void,
+        )
+    } != 0;
+    !failed && may_be_http(&first, amount as usize)
+}
+
+/// Stream offset of the first moved byte, and when it was moved.
+#[inline(always)]
+fn position(socket: u64, state: &mut ConnState, moving: u8, len: u32) -> (u32, u64) {
+    let now = now();
+    if !is_tcp(socket) {
+        let next =
+            if moving == direction::SEND { &mut state.sent } else { &mut state.receive_next };
+        let offset = *next;
+        *next = offset.wrapping_add(len);
+        return (offset, now);
+    }
+    if moving == direction::RECEIVE {
+        let end = read::<u32>(socket + at::TCP_COPIED_SEQ()).unwrap_or(0);
+        state.receive_next = end;
+        state.receive_known = 1;
+        return (end.wrapping_sub(len), now);
+    }
+    let end = read::<u32>(socket + at::TCP_WRITE_SEQ()).unwrap_or(0);
+    (end.wrapping_sub(len), transmit_time(socket, state, end, now))
+}
+
+/// When the sent bytes left, as near as the socket knows: the probe runs after the call, and the
+/// peer may have answered meanwhile. Only believed when everything written was also transmitted.
+#[inline(always)]
+fn transmit_time(socket: u64, state: &ConnState, written: u32, now: u64) -> u64 {
+    if read::<u32>(socket + at::TCP_SND_NXT()) != Some(written) {
+        return now;
+    }
+    let stamp = read::<u64>(socket + at::TCP_MSTAMP()).unwrap_or(0).wrapping_mul(1000);
+    if stamp > state.last_time && stamp < now { stamp } else { now }
+}
+
+#[inline(always)]
+fn receive_end(socket: u64, state: &mut ConnState) {
+    if state.opened == 0 || state.receive_ended != 0 {
+        return;
+    }
+    let shutdown = read::<u8>(socket + at::SOCK_SHUTDOWN()).unwrap_or(0);
+    if shutdown & SHUTDOWN_RECEIVE != 0 && emit::closed(state, close::RECEIVE_END, 0) {
+        state.receive_ended = 1;
+    }
+}
+
+/// Announces the connection's ends.
+#[inline(always)]
+fn open(socket: u64, state: &ConnState, time: u64, scratch: &mut Scratch) -> bool {
+    let family = read::<u16>(socket + at::SOCK_FAMILY()).unwrap_or(0);
+    let net = read::<u64>(socket + at::SOCK_NET()).unwrap_or(0);
+    let event = &mut scratch.open;
+    *event = OpenRecord {
+        header: RecordHeader { kind: record::OPEN, detail: 0, unreadable: 0, tail: 0, head: 0 },
+        conn: state.id,
+        time,
+        socket,
+        peer: 0,
+        inode: inode_of(socket),
+        netns: read::<u32>(net + at::NET_INUM()).unwrap_or(0),
+        family,
+        local_port: 0,
+        remote_port: 0,
+        padding: [0; 3],
+        local: [0; 16],
+        remote: [0; 16],
+        local_path: [0; UNIX_PATH],
+        remote_path: [0; UNIX_PATH],
+    };
+    match family {
+        INET => {
+            let local = read::<[u8; 4]>(socket + at::SOCK_RCV_SADDR()).unwrap_or([0; 4]);
+            let remote = read::<[u8; 4]>(socket + at::SOCK_DADDR()).unwrap_or([0; 4]);
+            event.local[..4].copy_from_slice(&local);
+            event.remote[..4].copy_from_slice(&remote);
+        }
+        INET6 => {
+            event.local = read(socket + at::SOCK_V6_RCV_SADDR()).unwrap_or([0; 16]);
+            event.remote = read(socket + at::SOCK_V6_DADDR()).unwrap_or([0; 16]);
+        }
+        UNIX => {
+            let peer = read::<u64>(socket + at::UNIX_PEER()).unwrap_or(0);
+            event.peer = peer;
+            event.header.head = unix_path(socket, &mut event.local_path);
+            event.header.tail = unix_path(peer, &mut event.remote_path) as u8;
+        }
+        _ => {}
+    }
+    if family != UNIX {
+        event.local_port = read(socket + at::SOCK_NUM()).unwrap_or(0);
+        event.remote_port = u16::from_be(read(socket + at::SOCK_DPORT()).unwrap_or(0));
+    }
+    emit::output((&raw const *event).cast(), size_of::<OpenRecord>() as u64)
+}
+
+#[inline(always)]
+fn inode_of(socket: u64) -> u64 {
+    let outer = read::<u64>(socket + at::SOCK_SOCKET()).unwrap_or(0);
+    let file = read::<u64>(outer + at::SOCKET_FILE()).unwrap_or(0);
+    let inode = read::<u64>(file + at::FILE_INODE()).unwrap_or(0);
+    read::<u64>(inode + at::INODE_INO()).unwrap_or(0)
+}
+
+/// Copies the bound path of a Unix socket; returns its length.
+#[inline(always)]
+fn unix_path(socket: u64, to: &mut [u8; UNIX_PATH]) -> u32 {
+    if socket == 0 {
+        return 0;
+    }
+    let address = read::<u64>(socket + at::UNIX_ADDR()).unwrap_or(0);
+    if address == 0 {
+        return 0;
+    }
+    // `len` counts the two bytes of the family as well.
+    let len = read::<u32>(address + at::UNIX_ADDR_LEN()).unwrap_or(0).saturating_sub(2);
+    let Some(path) = read::<[u8; UNIX_PATH]>(address + at::UNIX_ADDR_NAME() + 2) else {
+        return 0;
+    };
+    *to = path;
+    if len < UNIX_PATH as u32 { len } else { UNIX_PATH as u32 }
+}
