@@ -7,6 +7,8 @@
 pub mod capture;
 pub mod config;
 pub mod conn;
+pub mod doctor;
+
 pub mod event;
 pub mod exchange;
 pub mod export;

@@ -20,15 +20,15 @@ const AF_UNIX: u16 = 1;
 /// A record that makes no sense: the halves of the agent disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a ring record of kind {kind} and {len} bytes is malformed")]
-pub struct MalformedRecord {
+pub(super) struct MalformedRecord {
     /// Its first byte.
-    pub kind: u8,
+    pub(super) kind: u8,
     /// Its length.
-    pub len: usize,
+    pub(super) len: usize,
 }
 
 /// Decodes one ring record.
-pub fn event(bytes: &[u8]) -> Result<Event<'_>, MalformedRecord> {
+pub(super) fn event(bytes: &[u8]) -> Result<Event<'_>, MalformedRecord> {
     let malformed = MalformedRecord { kind: bytes.first().copied().unwrap_or(0), len: bytes.len() };
     let header: RecordHeader = take(bytes).ok_or(malformed)?;
     match header.kind {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Where the running kernel publishes its types.
-pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why an offset could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -53,23 +53,22 @@ const KIND_ENUM64: u32 = 19;
 const MODIFIERS: [u32; 5] = [8, 9, 10, 11, 18];
 
 /// The kernel's types.
-pub struct KernelTypes {
+pub(super) struct KernelTypes {
     data: Vec<u8>,
     strings: usize,
     /// Offset of each type's description, by type id.
     types: Vec<usize>,
     structures: HashMap<String, u32>,
-    functions: HashMap<String, u32>,
 }
 
 impl KernelTypes {
     /// Reads the running kernel's types.
-    pub fn of_running_kernel() -> Result<Self, KernelTypesError> {
+    pub(super) fn of_running_kernel() -> Result<Self, KernelTypesError> {
         Self::from_file(Path::new(KERNEL_BTF))
     }
 
     /// Reads types from a file of raw BTF.
-    pub fn from_file(path: &Path) -> Result<Self, KernelTypesError> {
+    pub(super) fn from_file(path: &Path) -> Result<Self, KernelTypesError> {
         let data = std::fs::read(path)
             .map_err(|source| KernelTypesError::Read { path: path.to_owned(), source })?;
         Self::parse(data)
@@ -85,13 +84,7 @@ impl KernelTypes {
         let types_end = types_start + u32_at(&data, 12)? as usize;
         let strings = header_len + u32_at(&data, 16)? as usize;
 
-        let mut this = Self {
-            data,
-            strings,
-            types: vec![0],
-            structures: HashMap::new(),
-            functions: HashMap::new(),
-        };
+        let mut this = Self { data, strings, types: vec![0], structures: HashMap::new() };
         let mut at = types_start;
         while at < types_end {
             let id = this.types.len() as u32;
@@ -103,13 +96,9 @@ impl KernelTypes {
                 KIND_ENUM | KIND_FUNC_PROTO => 8 * len,
                 _ => 0,
             };
-            if kind == KIND_STRUCT || kind == 12 {
+            if kind == KIND_STRUCT {
                 let name = this.string(u32_at(&this.data, at)?)?.to_owned();
-                let names =
-                    if kind == KIND_STRUCT { &mut this.structures } else { &mut this.functions };
-                if !name.is_empty() {
-                    names.entry(name).or_insert(id);
-                }
+                this.structures.entry(name).or_insert(id);
             }
             this.types.push(at);
             at += 12 + size;
@@ -117,18 +106,8 @@ impl KernelTypes {
         Ok(this)
     }
 
-    /// Whether the kernel has a structure of that name.
-    pub fn has_structure(&self, name: &str) -> bool {
-        self.structures.contains_key(name)
-    }
-
-    /// Whether the kernel has a function of that name; tracepoints show as `__traceiter_NAME`.
-    pub fn has_function(&self, name: &str) -> bool {
-        self.functions.contains_key(name)
-    }
-
     /// Byte offset of `path` (members separated by dots) in `structure`.
-    pub fn offset(&self, structure: &str, path: &str) -> Result<u32, KernelTypesError> {
+    pub(super) fn offset(&self, structure: &str, path: &str) -> Result<u32, KernelTypesError> {
         let missing = || KernelTypesError::NoMember {
             structure: structure.to_owned(),
             member: path.to_owned(),
@@ -216,7 +195,6 @@ mod tests {
         // Through nested and anonymous members.
         assert_eq!(types.offset("sock", "__sk_common.skc_family").unwrap(), 16);
         assert_eq!(types.offset("sock", "__sk_common.skc_num").unwrap(), 14);
-        assert!(types.has_function("__traceiter_inet_sock_set_state"));
         assert!(matches!(
             types.offset("sock", "no_such_member"),
             Err(KernelTypesError::NoMember { .. })

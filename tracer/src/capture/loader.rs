@@ -36,7 +36,7 @@ impl Backend {
     }
 
     /// Its own programs with the tracepoints they attach to.
-    pub fn programs(self) -> &'static [Probe] {
+    pub(super) fn programs(self) -> &'static [Probe] {
         match self {
             Self::Socket => &[
                 Probe { program: "sock_send", tracepoint: "sock_send_length" },
@@ -52,7 +52,7 @@ impl Backend {
 const MAX_PROCESSORS: u32 = 256;
 
 /// Programs both backends need.
-pub const LIFECYCLE: &[Probe] = &[
+pub(super) const LIFECYCLE: &[Probe] = &[
     Probe { program: "socket_state", tracepoint: "inet_sock_set_state" },
     Probe { program: "process_fork", tracepoint: "sched_process_fork" },
     Probe { program: "process_exec", tracepoint: "sched_process_exec" },
@@ -61,11 +61,11 @@ pub const LIFECYCLE: &[Probe] = &[
 
 /// A program and where it attaches.
 #[derive(Clone, Copy, Debug)]
-pub struct Probe {
+pub(super) struct Probe {
     /// Name in the object file.
-    pub program: &'static str,
+    pub(super) program: &'static str,
     /// Kernel tracepoint.
-    pub tracepoint: &'static str,
+    pub(super) tracepoint: &'static str,
 }
 
 /// What a process that nobody decided on is.
@@ -173,7 +173,7 @@ fn describe(error: &ProgramError) -> String {
 }
 
 /// Loads and attaches with the first backend that works.
-pub fn load(options: &Options) -> Result<(Ebpf, Backend), LoadError> {
+pub(super) fn load(options: &Options) -> Result<(Ebpf, Backend), LoadError> {
     let types = KernelTypes::of_running_kernel()?;
     let btf = Btf::from_sys_fs()?;
     let candidates: Vec<Backend> = match options.backend {
@@ -205,7 +205,7 @@ fn load_backend(
 }
 
 /// Creates the maps; loads no program yet.
-pub fn load_object(
+pub(super) fn load_object(
     options: &Options,
     backend: Backend,
     types: &KernelTypes,
@@ -224,13 +224,13 @@ pub fn load_object(
     loader.map_max_entries("SEND_SCRATCH", processors);
     loader.map_max_entries("RECV_SCRATCH", processors);
     for (name, value) in &constants {
-        loader.override_global(*name, value, true);
+        loader.override_global(name, value, true);
     }
     Ok(loader.load(OBJECT)?)
 }
 
 /// Loads and attaches one program. Its link lives as long as the object.
-pub fn attach(object: &mut Ebpf, probe: Probe, btf: &Btf) -> Result<(), LoadError> {
+pub(super) fn attach(object: &mut Ebpf, probe: Probe, btf: &Btf) -> Result<(), LoadError> {
     let failed = |source: ProgramError| LoadError::Program {
         tracepoint: probe.tracepoint,
         source: Box::new(source),

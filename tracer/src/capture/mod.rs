@@ -1,6 +1,7 @@
 //! The only code that touches eBPF: load, attach, read the ring, hand out [`Event`]s, and carry
 //! decisions back to the kernel half. Knows nothing of HTTP.
 
+mod attachability;
 mod decode;
 mod kernel_types;
 mod loader;
@@ -16,7 +17,9 @@ use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, RingBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracer_ebpf::{phase, process_flag, setting, verdict};
 
-pub use loader::{Backend, LIFECYCLE, LoadError, Options, Probe, Unknown};
+pub use attachability::{ProbeCheck, check_probes};
+pub use kernel_types::KernelTypesError;
+pub use loader::{Backend, LoadError, Options, Unknown};
 pub use losses::KernelCounters;
 
 use crate::event::{ClockOffset, ConnId, Event, KernelTime, Pid};
