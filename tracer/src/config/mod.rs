@@ -1,1 +1,119 @@
-//! config (skeleton; see the module's owner).
+//! The command line and its environment variables: one typed value out of both.
+//!
+//! Says what the user may write and checks it as far as that needs no look at the machine. What
+//! the values do is the business of the modules they are for. Every option can also be given as
+//! `TRACER_…` in the environment; the command line wins.
+
+mod byte_size;
+mod capture;
+mod export;
+mod span;
+mod target;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use byte_size::{ByteSize, ByteSizeError};
+pub use capture::{Backend, CaptureOptions, ConnectionLimit, MessageBudget, OptionError, RingSize};
+pub use export::ExportOptions;
+pub use span::SpanOptions;
+pub use target::{TargetOptionError, TargetOptions};
+
+/// Distributed traces for programs nobody instrumented.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tracer", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the agent can be asked to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Trace the services of this host until interrupted
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunOptions>),
+    /// List the processes that use sockets: traced or not and why, and what they are called
+    Targets(TargetsOptions),
+    /// Tell whether `tracer run` would work here, with which backend, and what is missing
+    Doctor(DoctorOptions),
+    /// Write what happens to a file that `tracer replay` turns into the same spans
+    Record(Box<RecordOptions>),
+    /// Make spans of a recording; needs no privileges
+    Replay(Box<ReplayOptions>),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  tracer run                                      everything, shown in the terminal
+  tracer run --port 8080                          the service on port 8080
+  tracer run --exe 'nginx*' --exe gunicorn        by program
+  tracer run --pid 1234 --otlp-endpoint http://localhost:4318";
+
+/// Options of `tracer run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunOptions {
+    /// Which processes.
+    #[command(flatten)]
+    pub target: TargetOptions,
+    /// How to watch them.
+    #[command(flatten)]
+    pub capture: CaptureOptions,
+    /// What spans say.
+    #[command(flatten)]
+    pub span: SpanOptions,
+    /// Where spans go.
+    #[command(flatten)]
+    pub export: ExportOptions,
+}
+
+/// Options of `tracer targets`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TargetsOptions {
+    /// Which processes would be traced.
+    #[command(flatten)]
+    pub target: TargetOptions,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `tracer doctor`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorOptions {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `tracer record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordOptions {
+    /// File to write; must not exist. It will hold parts of requests and responses as they were
+    /// sent, headers and bodies included: share it with care
+    pub file: PathBuf,
+    /// Which processes.
+    #[command(flatten)]
+    pub target: TargetOptions,
+    /// How to watch them.
+    #[command(flatten)]
+    pub capture: CaptureOptions,
+}
+
+/// Options of `tracer replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayOptions {
+    /// File that `tracer record` wrote
+    pub file: PathBuf,
+    /// What spans say.
+    #[command(flatten)]
+    pub span: SpanOptions,
+    /// Where spans go.
+    #[command(flatten)]
+    pub export: ExportOptions,
+}
+
+#[cfg(test)]
+mod tests;
