@@ -2,7 +2,8 @@
 //!
 //! Says what the user may write and checks it as far as that needs no look at the machine. What
 //! the values do is the business of the modules they are for. Every option can also be given as
-//! `TRACER_…` in the environment; the command line wins.
+//! `TRACER_…` in the environment; the command line wins. A flag's variable is off when it is empty,
+//! `0`, `false`, `no` or `off`.
 
 mod byte_size;
 mod capture;

@@ -1,6 +1,7 @@
 //! Options on what spans say.
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use http::HeaderName;
 
 /// What spans say.
@@ -18,7 +19,7 @@ pub struct SpanOptions {
     )]
     pub routes: Vec<String>,
     /// Guess routes of paths that no --route matches, by replacing what looks like an identifier
-    #[arg(long, env = "TRACER_ROUTE_HEURISTIC")]
+    #[arg(long, env = "TRACER_ROUTE_HEURISTIC", value_parser = FalseyValueParser::new())]
     pub route_heuristic: bool,
     /// Request header whose values go on spans; may be repeated. No header does unless named
     #[arg(

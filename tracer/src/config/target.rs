@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 use crate::event::Pid;
 use crate::target::Selectors;
@@ -26,7 +27,7 @@ pub struct TargetOptions {
     #[arg(long = "cgroup", env = "TRACER_CGROUPS", value_delimiter = ',', value_name = "PATH")]
     pub cgroups: Vec<String>,
     /// Every process that serves or calls HTTP; the default if nothing else is given
-    #[arg(long, env = "TRACER_ALL")]
+    #[arg(long, env = "TRACER_ALL", value_parser = FalseyValueParser::new())]
     pub all: bool,
 }
 

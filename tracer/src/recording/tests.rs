@@ -86,6 +86,7 @@ fn sample() -> Vec<Entry<'static>> {
         local: Endpoint::Inet(([127, 0, 0, 1], 80).into()),
         remote: Endpoint::Unix("/run/x".to_owned()),
         netns: 4,
+        inode: 5,
         unix_pair: (1, 2),
     };
     let closed = Closed {

@@ -17,6 +17,8 @@ const WIDTH: usize = 100;
 pub struct Listing {
     /// One process a row.
     pub processes: Vec<Row>,
+    /// Processes that may hold sockets, but do not show them to the agent.
+    pub hidden: usize,
 }
 
 /// One process.
@@ -48,16 +50,19 @@ impl Listing {
         let mut scanner = Scanner::new(resolver, selection);
         let mut pids: Vec<Pid> = resolver.fs().pids().collect();
         pids.sort_unstable();
-        let processes = pids.into_iter().filter_map(|pid| {
+        let mut hidden = 0;
+        let rows = pids.into_iter().filter_map(|pid| {
             let sockets = scanner.sockets(pid);
             if sockets.is_empty() {
+                hidden += usize::from(resolver.fs().process(pid).is_hidden());
                 return None;
             }
             let process = resolver.running(pid, KernelTime(u64::MAX), ResourceId(0))?;
             let decision = scanner.running(pid)?;
             Some(Row::new(&process, sockets, decision.traced, decision.why))
         });
-        Self { processes: processes.collect() }
+        let processes = rows.collect();
+        Self { processes, hidden }
     }
 }
 
@@ -111,7 +116,15 @@ impl fmt::Display for Listing {
             write_line(f, [&pid, traced, service, &source, name, &listens, &why])?;
         }
         let traced = self.processes.iter().filter(|row| row.traced).count();
-        writeln!(f, "{} processes with stream sockets, {traced} traced", self.processes.len())
+        writeln!(f, "{} processes with stream sockets, {traced} traced", self.processes.len())?;
+        if self.hidden > 0 {
+            writeln!(
+                f,
+                "{} more processes hide their sockets; run as root to see them",
+                self.hidden
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -184,6 +197,13 @@ PID     TRACED SERVICE          NAMED BY          EXECUTABLE   LISTENS      WHY
 2 processes with stream sockets, 1 traced
 ";
         assert_eq!(listing().to_string(), expected);
+    }
+
+    #[test]
+    fn hidden_processes_are_not_passed_over_in_silence() {
+        let listing = Listing { hidden: 3, ..listing() };
+        let text = listing.to_string();
+        assert!(text.ends_with("\n3 more processes hide their sockets; run as root to see them\n"));
     }
 
     #[test]

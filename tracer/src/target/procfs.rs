@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -146,6 +146,12 @@ impl ProcessDir {
             let target = fs::read_link(entry.ok()?.path()).ok()?;
             inode_in_brackets(target.as_os_str().as_bytes(), b"socket:[")
         })
+    }
+
+    /// Whether it exists but hides its descriptors from the agent.
+    pub(super) fn is_hidden(&self) -> bool {
+        let descriptors = fs::read_dir(self.0.join("fd"));
+        descriptors.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
     }
 
     fn text(&self, name: &str) -> Option<String> {
