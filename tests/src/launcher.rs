@@ -1,0 +1,140 @@
+//! Short-lived clients whose parent the agent knows: `curl` lives a few milliseconds, so it cannot
+//! be named by process id beforehand. A long-lived shell can, and its children are its
+//! descendants.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{ChildStdout, Command};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::process::Process;
+
+/// Ends the output of one command; not a line a client would print.
+const END: &str = "==== tracer launcher ====";
+
+/// A shell that runs commands one after the other.
+pub struct Launcher {
+    process: Process,
+    output: BufReader<ChildStdout>,
+    directory: TempDir,
+}
+
+/// What a command gave.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit code; 128 plus the signal when one killed it.
+    pub code: i32,
+    /// Process id the command had.
+    pub pid: u32,
+    /// Standard output, lossily as text.
+    pub stdout: String,
+    /// Standard error, lossily as text.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Fails, showing standard error, unless the exit code is zero.
+    pub fn success(self) -> Result<Self> {
+        ensure!(self.code == 0, "exit code {}: {}{}", self.code, self.stdout, self.stderr);
+        Ok(self)
+    }
+}
+
+impl Launcher {
+    /// Starts the shell.
+    pub fn start() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("tracer-launcher-").tempdir()?;
+        let mut shell = Command::new("sh");
+        // The command line is given as a line of shell words, quoted by `run`.
+        shell.args(["-c", "while IFS= read -r line; do eval \"$line\"; done"]);
+        Self::over(&shell, directory)
+    }
+
+    fn over(shell: &Command, directory: TempDir) -> Result<Self> {
+        let mut process = Process::start_piped("sh", shell, &directory.path().join("log"))?;
+        let stdout = process.child_mut().stdout.take().context("a pipe was asked for")?;
+        Ok(Self { process, output: BufReader::new(stdout), directory })
+    }
+
+    /// Starts the shell inside a network namespace.
+    pub fn start_in(namespace: &crate::Namespace) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("tracer-launcher-").tempdir()?;
+        let mut shell = namespace.command("sh");
+        shell.args(["-c", "while IFS= read -r line; do eval \"$line\"; done"]);
+        Self::over(&shell, directory)
+    }
+
+    /// Process id of the shell: the agent's `--pid`.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Runs a program to its end. The program must end by itself.
+    pub fn run<I, S>(&mut self, words: I) -> Result<Output>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        let words: Vec<String> = words.into_iter().map(|word| quoted(word.as_ref())).collect();
+        let stderr = self.directory.path().join("stderr");
+        File::create(&stderr)?;
+        // In the background so that its process id can be told; its input is empty.
+        let line = format!(
+            "{} </dev/null 2>{} & pid=$!; wait $pid; printf '\\n%s %s %s\\n' '{END}' $? $pid\n",
+            words.join(" "),
+            quoted(&stderr.to_string_lossy()),
+        );
+        let input = self.process.child_mut().stdin.as_mut().context("a pipe was asked for")?;
+        input.write_all(line.as_bytes())?;
+        let (stdout, code, pid) = self.read_to_end_marker()?;
+        Ok(Output { code, pid, stdout, stderr: read_lossy(&stderr)? })
+    }
+
+    fn read_to_end_marker(&mut self) -> Result<(String, i32, u32)> {
+        let mut stdout = Vec::new();
+        loop {
+            let begin = stdout.len();
+            if self.output.read_until(b'\n', &mut stdout)? == 0 {
+                bail!("the launcher's shell ended: {}", self.process.log());
+            }
+            let line = String::from_utf8_lossy(&stdout[begin..]).into_owned();
+            let Some(rest) = line.strip_prefix(END) else { continue };
+            let mut numbers = rest.split_whitespace();
+            let code = numbers.next().context("no exit code")?.parse()?;
+            let pid = numbers.next().context("no pid")?.parse()?;
+            // The newline before the marker is ours.
+            stdout.truncate(begin - 1);
+            return Ok((String::from_utf8_lossy(&stdout).into_owned(), code, pid));
+        }
+    }
+}
+
+fn read_lossy(path: &Path) -> Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+}
+
+/// One shell word.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_give_output_code_and_pid() {
+        let mut launcher = Launcher::start().unwrap();
+        let first = launcher.run(["printf", "%s|%s", "it's", "a b"]).unwrap();
+        assert_eq!((first.stdout.as_str(), first.code), ("it's|a b", 0));
+        let script = "echo $$; echo oops >&2; exit 7";
+        let second = launcher.run(["sh", "-c", script]).unwrap();
+        assert_eq!(second.code, 7);
+        assert_eq!(second.stdout.trim(), second.pid.to_string());
+        assert_eq!(second.stderr, "oops\n");
+        second.success().unwrap_err();
+    }
+}
