@@ -1,0 +1,205 @@
+//! The live agent: capture feeds the pipeline, the pipeline's decisions go back to capture, its
+//! spans to the exporters. One thread, no locks; exporters run on their own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::capture::{Capture, ConnectionVerdict};
+use crate::conn::Verdict;
+use crate::event::{CloseKind, Event, KernelTime, Pid};
+use crate::export::SpanSink;
+use crate::pipeline::{Output, Pipeline};
+use crate::recording::{Entry, Writer};
+use crate::target::{Decision, Resolver, Scanner, Selection, Why};
+
+/// Events taken from the ring before their results are handed on.
+const BATCH: usize = 8_192;
+/// Pause between drains under load: long enough for a batch, short enough for the ring.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// Longest wait when nothing happens. A filling ring ends it early.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// Drains without an event after which the agent counts as idle.
+const IDLE_AFTER: u32 = 20;
+/// Interval of timers in the core.
+const TICK_NANOS: u64 = 100_000_000;
+/// Interval of housekeeping towards the kernel half.
+const SETTLE_NANOS: u64 = 1_000_000_000;
+
+/// A running agent.
+pub struct Agent<'a> {
+    capture: Capture,
+    pipeline: Pipeline,
+    resolver: Arc<Resolver>,
+    selection: &'a Selection,
+    sink: SpanSink,
+    log: Option<Recorder>,
+    /// Processes whose data may still be in the ring though they are not targets.
+    untargeted: HashSet<Pid>,
+    last_tick: KernelTime,
+    last_settle: KernelTime,
+}
+
+/// Where a recording goes.
+pub type Recorder = Writer<std::io::BufWriter<std::fs::File>>;
+
+/// Why the agent stopped early.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The recording could not be written.
+    #[error("the recording cannot be continued: {0}; is the disk full?")]
+    Recording(#[from] crate::recording::WriteError),
+    /// A verdict could not be handed to the kernel half.
+    #[error(transparent)]
+    Capture(#[from] crate::capture::LoadError),
+}
+
+impl<'a> Agent<'a> {
+    /// Puts the parts together and tells the kernel half about processes that run already.
+    pub fn new(
+        capture: Capture,
+        pipeline: Pipeline,
+        resolver: Arc<Resolver>,
+        selection: &'a Selection,
+        sink: SpanSink,
+        log: Option<Recorder>,
+    ) -> Result<Self, AgentError> {
+        let now = Capture::now();
+        let mut agent = Self {
+            capture,
+            pipeline,
+            resolver,
+            selection,
+            sink,
+            log,
+            untargeted: HashSet::new(),
+            last_tick: now,
+            last_settle: now,
+        };
+        let initial = Scanner::new(&agent.resolver, selection).initial();
+        for (pid, decision) in initial {
+            agent.capture.decide_process(pid, decision.traced, lineage(&decision))?;
+        }
+        Ok(agent)
+    }
+
+    /// Runs until `stop` is set, then takes what is left in the ring and gives the parts back for
+    /// the final report.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<(Capture, Pipeline), AgentError> {
+        let mut outputs = Vec::new();
+        let mut quiet = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let drained = self.step(&mut outputs)?;
+            quiet = if drained == 0 { quiet + 1 } else { 0 };
+            if drained == BATCH {
+                continue;
+            }
+            if quiet < IDLE_AFTER {
+                std::thread::sleep(BUSY_PAUSE);
+            } else {
+                self.capture.wait(IDLE_WAIT);
+            }
+        }
+        while self.step(&mut outputs)? == BATCH {}
+        let now = Capture::now();
+        self.pipeline.finish(now, &mut outputs);
+        self.apply(&mut outputs)?;
+        if let Some(log) = self.log.take() {
+            log.finish()?;
+        }
+        Ok((self.capture, self.pipeline))
+    }
+
+    /// One drain with its consequences; returns the number of events.
+    fn step(&mut self, outputs: &mut Vec<Output>) -> Result<usize, AgentError> {
+        let mut failure = None;
+        let Self { capture, pipeline, resolver, selection, untargeted, log, .. } = self;
+        let mut decisions = Vec::new();
+        let mut gone = Vec::new();
+        let drained = capture.drain(BATCH, |event| {
+            match &event {
+                Event::Process(seen) => {
+                    let decision = Scanner::new(resolver, selection).seen(seen);
+                    if decision.traced {
+                        untargeted.remove(&seen.pid);
+                    } else {
+                        untargeted.insert(seen.pid);
+                    }
+                    decisions.push((seen.pid, decision));
+                }
+                Event::ProcessGone { pid, .. } => {
+                    untargeted.remove(pid);
+                }
+                Event::Data(data) if untargeted.contains(&data.pid) => return,
+                Event::Closed(closed) if closed.kind == CloseKind::Gone => gone.push(closed.conn),
+                _ => {}
+            }
+            if let Some(log) = log
+                && let Err(error) = log.event(&event)
+            {
+                failure = Some(error);
+            }
+            pipeline.on_event(&event, outputs);
+        });
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        for (pid, decision) in decisions {
+            self.capture.decide_process(pid, decision.traced, lineage(&decision))?;
+        }
+        for conn in gone {
+            self.capture.forget_connection(conn);
+        }
+        self.tick(outputs)?;
+        self.apply(outputs)?;
+        Ok(drained)
+    }
+
+    fn tick(&mut self, outputs: &mut Vec<Output>) -> Result<(), AgentError> {
+        let now = Capture::now();
+        if now.nanos_since(self.last_tick) >= TICK_NANOS {
+            self.last_tick = now;
+            if let Some(log) = &mut self.log {
+                log.write(&Entry::Tick(now))?;
+            }
+            self.pipeline.on_tick(now, outputs);
+        }
+        if now.nanos_since(self.last_settle) >= SETTLE_NANOS {
+            self.last_settle = now;
+            self.capture.settle_verdicts();
+        }
+        Ok(())
+    }
+
+    /// Hands results on: spans to the exporters, verdicts to the kernel half, processes to the
+    /// recording.
+    fn apply(&mut self, outputs: &mut Vec<Output>) -> Result<(), AgentError> {
+        let mut spans = Vec::new();
+        for output in outputs.drain(..) {
+            match output {
+                Output::Span(span) => spans.push(span),
+                Output::Verdict(conn, Verdict::Http) => {
+                    self.capture.decide_connection(conn, ConnectionVerdict::Follow);
+                }
+                Output::Verdict(conn, Verdict::Ignore) => {
+                    self.capture.decide_connection(conn, ConnectionVerdict::Ignore);
+                }
+                Output::Process(process) => {
+                    if let Some(log) = &mut self.log {
+                        log.write(&Entry::Process(process))?;
+                    }
+                }
+            }
+        }
+        if !spans.is_empty() {
+            self.sink.submit(spans);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a verdict extends to what the process starts.
+fn lineage(decision: &Decision) -> bool {
+    decision.traced && matches!(decision.why, Why::Pid | Why::Descendant(_) | Why::Port(_))
+}
