@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// Nanoseconds of the kernel's monotonic clock, the one clock of every event of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct KernelTime(pub u64);
 
 impl KernelTime {

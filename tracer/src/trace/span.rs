@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::context::{SpanId, TraceFlags, TraceId, TraceState};
 use super::resource::Resource;
 
@@ -16,7 +18,7 @@ pub enum SpanKind {
 }
 
 /// An attribute value; only the types the conventions we use need.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// Text.
     Text(Cow<'static, str>),
