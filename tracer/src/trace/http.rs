@@ -1,0 +1,367 @@
+//! The stable HTTP semantic conventions: one finished exchange becomes one span.
+//!
+//! Where the conventions leave a choice:
+//!
+//! - A client span ends with the last response byte, not with the response head.
+//! - A response with an error status names that status as `error.type`, even if the connection
+//!   failed later; a failed connection is named otherwise.
+//! - A client that closes before any response counts as failed (`aborted`): from outside, its own
+//!   time limit and a cancellation look the same, and it got no answer either way. One that closes
+//!   after the response head cancelled on purpose, which is no error.
+//! - `server.port` of a server comes from where `server.address` does, and is left out if there is
+//!   none; on a client it falls back to the port it is connected to.
+//! - `url.path` is left out for `CONNECT`, whose target has no path, and is `*` for `OPTIONS *`.
+
+mod address;
+mod target;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::context::SpanContext;
+use super::redact::{Redaction, split_credentials};
+use super::resource::Resource;
+use super::route::{RoutePattern, RouteTable};
+use super::semconv::{KNOWN_METHODS, OTHER, attribute, error_type};
+use super::span::{Span, SpanKind, Status, Value};
+use crate::event::ClockOffset;
+use crate::exchange::{Exchange, HeaderInterest, HttpVersion, Outcome, Role};
+use address::{Authority, Headers, unnamed_authority};
+use target::Target;
+
+/// Attributes of a usual span, to allocate once.
+const USUAL_ATTRIBUTES: usize = 16;
+/// No exchange is traced inside TLS yet.
+const DEFAULT_SCHEME: &str = "http";
+
+/// What the user decides about spans.
+#[derive(Clone, Debug, Default)]
+pub struct SpanOptions {
+    /// Configured routes.
+    pub routes: Vec<RoutePattern>,
+    /// Guess routes of servers where no pattern matches, see [`super::route`].
+    pub infer_routes: bool,
+    /// Header fields to put on spans, by lower-case name. Values are not redacted.
+    pub captured_headers: HeaderInterest,
+    /// Query parameters to redact instead of the built-in list.
+    pub sensitive_query_keys: Option<Vec<String>>,
+    /// Methods to report as they are instead of the built-in list, case-sensitive.
+    pub known_methods: Option<Vec<String>>,
+}
+
+/// Turns exchanges into spans.
+#[derive(Debug)]
+pub struct SpanBuilder {
+    clock: ClockOffset,
+    routes: RouteTable,
+    redaction: Redaction,
+    known_methods: Vec<Cow<'static, str>>,
+    request_headers: Vec<CapturedHeader>,
+    response_headers: Vec<CapturedHeader>,
+}
+
+#[derive(Debug)]
+struct CapturedHeader {
+    name: String,
+    attribute: String,
+}
+
+impl SpanBuilder {
+    /// A builder for exchanges whose times `clock` converts.
+    pub fn new(options: SpanOptions, clock: ClockOffset) -> Self {
+        let captured = |names: Vec<String>, prefix: &str| {
+            let mut names = names;
+            names.sort();
+            names.dedup();
+            names
+                .into_iter()
+                .map(|name| CapturedHeader { attribute: format!("{prefix}{name}"), name })
+                .collect()
+        };
+        Self {
+            clock,
+            routes: RouteTable::new(options.routes, options.infer_routes),
+            redaction: options.sensitive_query_keys.map_or_else(Redaction::default, Redaction::of),
+            known_methods: options.known_methods.map_or_else(
+                || KNOWN_METHODS.iter().map(|&method| Cow::Borrowed(method)).collect(),
+                |methods| methods.into_iter().map(Cow::Owned).collect(),
+            ),
+            request_headers: captured(options.captured_headers.request, "http.request.header."),
+            response_headers: captured(options.captured_headers.response, "http.response.header."),
+        }
+    }
+
+    /// The span of `exchange`, at the place that `context` gives it.
+    pub fn build(
+        &mut self,
+        exchange: &Exchange,
+        context: SpanContext,
+        resource: &Arc<Resource>,
+    ) -> Span {
+        let mut attributes = Attributes(Vec::with_capacity(USUAL_ATTRIBUTES));
+        let target = Target::parse(&exchange.request.method, &exchange.request.target);
+        let method = self.method(&exchange.request.method, &mut attributes);
+
+        let route = match exchange.role {
+            Role::Server => {
+                self.describe_server(exchange, &target, &mut attributes);
+                let status = exchange.response.as_ref().map(|response| response.status);
+                self.routes.route(&resource.service, target.path, status)
+            }
+            Role::Client => {
+                self.describe_client(exchange, &target, &mut attributes);
+                None
+            }
+        };
+        let name = span_name(method, route.as_deref());
+        if let Some(route) = route {
+            attributes.text(attribute::HTTP_ROUTE, route.into_owned());
+        }
+
+        describe_network(exchange, &mut attributes);
+        if let Some(response) = &exchange.response {
+            attributes.int(attribute::HTTP_RESPONSE_STATUS_CODE, i64::from(response.status));
+        }
+        let error = error_type(exchange);
+        let status = if error.is_some() { Status::Error } else { Status::Unset };
+        if let Some(error) = error {
+            attributes.text(attribute::ERROR_TYPE, error);
+        }
+        self.describe_captured(exchange, &mut attributes);
+
+        let start = self.clock.unix_nanos(exchange.start);
+        Span {
+            trace: context.trace,
+            id: context.span,
+            parent: context.parent,
+            parent_is_remote: context.parent_is_remote,
+            flags: context.flags,
+            state: context.state,
+            name,
+            kind: match exchange.role {
+                Role::Server => SpanKind::Server,
+                Role::Client => SpanKind::Client,
+            },
+            start,
+            end: self.clock.unix_nanos(exchange.end).max(start),
+            status,
+            attributes: attributes.0,
+            links: Vec::new(),
+            resource: Arc::clone(resource),
+        }
+    }
+
+    /// How often an inferred route was withheld because its bounds were reached.
+    pub fn routes_overflowed(&self) -> u64 {
+        self.routes.overflowed()
+    }
+
+    /// Reports the method; returns it as the span's name wants it.
+    fn method(&self, sent: &str, attributes: &mut Attributes) -> Cow<'static, str> {
+        if let Some(known) = self.known_methods.iter().find(|known| *known == sent) {
+            attributes.text(attribute::HTTP_REQUEST_METHOD, known.clone());
+            return known.clone();
+        }
+        attributes.text(attribute::HTTP_REQUEST_METHOD, OTHER);
+        attributes.text(attribute::HTTP_REQUEST_METHOD_ORIGINAL, sent.to_owned());
+        Cow::Borrowed("HTTP")
+    }
+
+    fn describe_server(
+        &self,
+        exchange: &Exchange,
+        target: &Target<'_>,
+        attributes: &mut Attributes,
+    ) {
+        let headers = Headers(&exchange.request.headers);
+        let scheme = headers.forwarded_scheme().or_else(|| target.scheme.map(known_scheme));
+        attributes.text(attribute::URL_SCHEME, scheme.unwrap_or(Cow::Borrowed(DEFAULT_SCHEME)));
+        if !target.path.is_empty() {
+            attributes.text(attribute::URL_PATH, target.path.to_owned());
+        }
+        if let Some(query) = target.query.filter(|query| !query.is_empty()) {
+            attributes.text(attribute::URL_QUERY, self.redaction.query(query).into_owned());
+        }
+
+        match headers.forwarded_host().or(target.authority).or_else(|| headers.host()) {
+            Some(host) => {
+                let authority = Authority::parse(split_credentials(host).1);
+                attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
+                attributes.port(attribute::SERVER_PORT, authority.port);
+            }
+            None => {
+                attributes.address(attribute::SERVER_ADDRESS, exchange.local.address());
+                attributes.port(attribute::SERVER_PORT, exchange.local.port());
+            }
+        }
+        let client = headers.forwarded_client().map(str::to_owned);
+        attributes.address(attribute::CLIENT_ADDRESS, client.or_else(|| exchange.remote.address()));
+        if let Some(agent) = headers.first("user-agent") {
+            attributes.text(attribute::USER_AGENT_ORIGINAL, agent.to_owned());
+        }
+    }
+
+    fn describe_client(
+        &self,
+        exchange: &Exchange,
+        target: &Target<'_>,
+        attributes: &mut Attributes,
+    ) {
+        let host = target.authority.or_else(|| Headers(&exchange.request.headers).host());
+        let scheme = target.scheme.unwrap_or(DEFAULT_SCHEME);
+        attributes.text(attribute::URL_FULL, self.full_url(exchange, scheme, host, target));
+
+        match host.map(|host| Authority::parse(split_credentials(host).1)) {
+            Some(authority) => {
+                // Towards a proxy, the connection's port is not the origin's.
+                let implied = match target.scheme {
+                    Some("http" | "ws") => Some(80),
+                    Some("https" | "wss") => Some(443),
+                    Some(_) => None,
+                    None => exchange.remote.port(),
+                };
+                attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
+                attributes.port(attribute::SERVER_PORT, authority.port.or(implied));
+            }
+            None => {
+                attributes.address(attribute::SERVER_ADDRESS, exchange.remote.address());
+                attributes.port(attribute::SERVER_PORT, exchange.remote.port());
+            }
+        }
+    }
+
+    /// The target URI as RFC 9112 section 3.3 rebuilds it, without secrets.
+    fn full_url(
+        &self,
+        exchange: &Exchange,
+        scheme: &str,
+        host: Option<&str>,
+        target: &Target<'_>,
+    ) -> String {
+        let mut url = String::with_capacity(
+            scheme.len() + host.map_or(24, str::len) + exchange.request.target.len() + 3,
+        );
+        url.push_str(scheme);
+        url.push_str("://");
+        if let Some(host) = host {
+            let (credentials, host) = split_credentials(host);
+            url.push_str(credentials);
+            url.push_str(host);
+        } else {
+            url.push_str(&unnamed_authority(&exchange.remote));
+        }
+        // Asterisk form stands for the server as a whole, whose URI has an empty path.
+        if target.path != "*" {
+            url.push_str(target.path);
+        }
+        if let Some(query) = target.query {
+            url.push('?');
+            url.push_str(&self.redaction.query(query));
+        }
+        url
+    }
+
+    fn describe_captured(&self, exchange: &Exchange, attributes: &mut Attributes) {
+        attributes.headers(&self.request_headers, &exchange.request.headers);
+        if let Some(response) = &exchange.response {
+            attributes.headers(&self.response_headers, &response.headers);
+        }
+    }
+}
+
+fn span_name(method: Cow<'static, str>, route: Option<&str>) -> Cow<'static, str> {
+    match route {
+        None => method,
+        Some(route) => {
+            let mut name = String::with_capacity(method.len() + 1 + route.len());
+            name.push_str(&method);
+            name.push(' ');
+            name.push_str(route);
+            Cow::Owned(name)
+        }
+    }
+}
+
+fn known_scheme(scheme: &str) -> Cow<'static, str> {
+    match scheme {
+        "http" => Cow::Borrowed("http"),
+        "https" => Cow::Borrowed("https"),
+        other => Cow::Owned(other.to_owned()),
+    }
+}
+
+fn describe_network(exchange: &Exchange, attributes: &mut Attributes) {
+    attributes.address(attribute::NETWORK_PEER_ADDRESS, exchange.remote.address());
+    attributes.port(attribute::NETWORK_PEER_PORT, exchange.remote.port());
+    // The response's version if there is one: it is what the two agreed on.
+    let response = exchange.response.as_ref().map(|response| response.version);
+    let version = match response.unwrap_or(exchange.request.version) {
+        HttpVersion::Http10 => "1.0",
+        HttpVersion::Http11 => "1.1",
+    };
+    attributes.text(attribute::NETWORK_PROTOCOL_VERSION, version);
+}
+
+/// Why the operation counts as failed; `None` if it does not.
+fn error_type(exchange: &Exchange) -> Option<Cow<'static, str>> {
+    let status = exchange.response.as_ref().map(|response| response.status);
+    let lowest_error = match exchange.role {
+        Role::Client => 400,
+        Role::Server => 500,
+    };
+    if let Some(status) = status.filter(|status| *status >= lowest_error) {
+        return Some(Cow::Owned(status.to_string()));
+    }
+    let name = match (exchange.outcome, exchange.role) {
+        (Outcome::Complete, _) => return None,
+        (Outcome::Reset, _) => error_type::CONNECTION_RESET,
+        (Outcome::TimedOut, _) => error_type::TIMEOUT,
+        (Outcome::ClosedByPeer, _) | (Outcome::ClosedLocally, Role::Server) => {
+            error_type::CONNECTION_CLOSED
+        }
+        (Outcome::ClosedLocally, Role::Client) if status.is_some() => return None,
+        (Outcome::ClosedLocally, Role::Client) => error_type::ABORTED,
+    };
+    Some(Cow::Borrowed(name))
+}
+
+/// The attribute list under construction; each name is added at most once.
+struct Attributes(Vec<(Cow<'static, str>, Value)>);
+
+impl Attributes {
+    fn text(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>) {
+        self.0.push((Cow::Borrowed(name), Value::Text(value.into())));
+    }
+
+    fn int(&mut self, name: &'static str, value: i64) {
+        self.0.push((Cow::Borrowed(name), Value::Int(value)));
+    }
+
+    fn address(&mut self, name: &'static str, address: Option<String>) {
+        if let Some(address) = address {
+            self.text(name, address);
+        }
+    }
+
+    fn port(&mut self, name: &'static str, port: Option<u16>) {
+        if let Some(port) = port {
+            self.int(name, i64::from(port));
+        }
+    }
+
+    fn headers(&mut self, wanted: &[CapturedHeader], headers: &[(Box<str>, Box<str>)]) {
+        for wanted in wanted {
+            let values: Vec<String> = headers
+                .iter()
+                .filter(|(name, _)| **name == *wanted.name)
+                .map(|(_, value)| value.to_string())
+                .collect();
+            if !values.is_empty() {
+                self.0.push((Cow::Owned(wanted.attribute.clone()), Value::TextList(values)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
