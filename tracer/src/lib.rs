@@ -4,6 +4,7 @@
 //! sans-IO core ([`conn`], [`protocol`], [`exchange`], [`trace`]); side effects live in
 //! [`capture`], [`target`] and [`export`].
 
+pub mod agent;
 pub mod capture;
 pub mod config;
 pub mod conn;

@@ -125,6 +125,12 @@ impl Hierarchy {
         }
     }
 
+    /// Where the agent reaches a group's directory.
+    pub(super) fn directory(&self, path: &CgroupPath) -> Option<PathBuf> {
+        let mount = self.mount.as_ref()?;
+        Some(mount.reached.join(path.0.strip_prefix("/").unwrap_or(&path.0)))
+    }
+
     /// The path of the group with this id (the inode of its directory), as long as it exists.
     pub(super) fn path_of(&mut self, id: u64) -> Option<CgroupPath> {
         if id == 0 || self.missing.contains(&id) {

@@ -68,6 +68,11 @@ impl Processes {
         }
     }
 
+    /// Whether processes are looked up on the host, as opposed to being told by a recording.
+    pub fn asks_host(&self) -> bool {
+        self.resolver.is_some()
+    }
+
     /// The kernel half has seen a process, or the program it changed into. In a replay, where the
     /// recording tells the result, use [`Self::insert`].
     pub fn on_seen(&mut self, seen: &ProcessSeen<'_>) -> Arc<Process> {

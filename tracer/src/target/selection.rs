@@ -143,6 +143,12 @@ impl Selection {
         !self.all && !self.ports.is_empty()
     }
 
+    /// The directories of the selected control groups.
+    pub fn cgroup_directories(&self, resolver: &Resolver) -> Vec<PathBuf> {
+        let hierarchy = resolver.hierarchy();
+        self.cgroups.iter().filter_map(|path| hierarchy.directory(path)).collect()
+    }
+
     /// Whether every process but the agent is traced.
     pub fn is_all(&self) -> bool {
         self.all

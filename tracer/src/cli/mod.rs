@@ -1,0 +1,7 @@
+//! One module a group of subcommands.
+
+pub(crate) mod inspect;
+pub(crate) mod parts;
+pub(crate) mod replay;
+pub(crate) mod report;
+pub(crate) mod run;

@@ -1,0 +1,94 @@
+//! Builds the library's parts from command-line options.
+
+use anyhow::{Context as _, Result};
+use tracer::capture::{self, Unknown};
+use tracer::config::{Backend, CaptureOptions, ExportOptions, SpanOptions};
+use tracer::conn::Connections;
+use tracer::event::ClockOffset;
+use tracer::exchange::HeaderInterest;
+use tracer::export::{self, ExportHandle, SpanSink};
+use tracer::pipeline::Pipeline;
+use tracer::protocol::Limits;
+use tracer::target::{Processes, Resolver, Selection, Selectors};
+use tracer::trace::context::IdSource;
+use tracer::trace::{self, RoutePattern, SpanBuilder};
+
+/// Capture options of a selection.
+pub(crate) fn capture_options(
+    options: &CaptureOptions,
+    selectors: &Selectors,
+    selection: &Selection,
+    resolver: &Resolver,
+) -> capture::Options {
+    let unknown = if selection.is_all() {
+        Unknown::Trace
+    } else if selectors.executables.is_empty() {
+        Unknown::Skip
+    } else {
+        Unknown::Ask
+    };
+    capture::Options {
+        backend: match options.backend {
+            Backend::Auto => None,
+            Backend::Socket => Some(capture::Backend::Socket),
+            Backend::Syscall => Some(capture::Backend::Syscall),
+        },
+        ring_bytes: options.ring_size.bytes(),
+        message_budget: options.message_budget.bytes(),
+        max_connections: options.max_connections.count(),
+        unknown,
+        ports: if selection.is_all() { Vec::new() } else { selectors.ports.clone() },
+        cgroups: if selection.is_all() {
+            Vec::new()
+        } else {
+            selection.cgroup_directories(resolver)
+        },
+    }
+}
+
+/// The sans-IO core.
+pub(crate) fn pipeline(
+    spans: &SpanOptions,
+    max_connections: usize,
+    processes: Processes,
+    clock: ClockOffset,
+) -> Result<Pipeline> {
+    let interest = HeaderInterest {
+        request: spans.request_headers.iter().map(ToString::to_string).collect(),
+        response: spans.response_headers.iter().map(ToString::to_string).collect(),
+    };
+    let routes = spans
+        .routes
+        .iter()
+        .map(|pattern| pattern.parse::<RoutePattern>().with_context(|| format!("--route {pattern}")))
+        .collect::<Result<_>>()?;
+    let builder = SpanBuilder::new(
+        trace::SpanOptions {
+            routes,
+            infer_routes: spans.route_heuristic,
+            captured_headers: interest.clone(),
+            sensitive_query_keys: spans.redacted_query_keys(),
+            known_methods: None,
+        },
+        clock,
+    );
+    let limits = Limits { max_connections, ..Limits::default() };
+    let connections = Connections::new(limits, interest);
+    Ok(Pipeline::new(connections, processes, builder, IdSource::random()))
+}
+
+/// The exporters, started. Warnings about the environment go to standard error.
+pub(crate) fn exporters(options: &ExportOptions) -> Result<(SpanSink, ExportHandle)> {
+    let options = export::Options {
+        exporters: options.exporter.clone(),
+        otlp_endpoint: options.otlp_endpoint.clone(),
+        otlp_protocol: options.otlp_protocol.clone(),
+        ..export::Options::default()
+    };
+    let (settings, warnings) =
+        export::Settings::resolve(&options, |name| std::env::var(name).ok())?;
+    for warning in warnings {
+        eprintln!("tracer: {warning}");
+    }
+    Ok(export::start(settings)?)
+}

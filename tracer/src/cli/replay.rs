@@ -1,0 +1,74 @@
+//! `tracer replay`: the same core over a recording.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tracer::config::ReplayOptions;
+use tracer::event::KernelTime;
+use tracer::pipeline::Output;
+use tracer::recording::{Entry, Reader};
+use tracer::target::Processes;
+
+use super::parts;
+use super::report::Report;
+
+/// Connections of a recording are bounded like those of a run.
+const MAX_CONNECTIONS: usize = 65_536;
+/// A replay outruns any receiver, so it waits for them instead of dropping spans.
+const FLUSH: Duration = Duration::from_secs(60);
+/// Spans handed over at once.
+const BATCH: usize = 1_024;
+
+pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
+    let path = options.file.display();
+    let file = File::open(&options.file).with_context(|| format!("cannot open {path}"))?;
+    let mut reader = Reader::new(BufReader::new(file)).with_context(|| path.to_string())?;
+    let clock = reader.header().clock;
+    let mut pipeline =
+        parts::pipeline(&options.span, MAX_CONNECTIONS, Processes::replayed(), clock)?;
+    let (sink, exporters) = parts::exporters(&options.export)?;
+
+    let mut outputs = Vec::new();
+    let mut last = KernelTime::default();
+    let damage = loop {
+        match reader.next() {
+            Ok(Some(Entry::Event(event))) => {
+                last = last.max(event.time());
+                pipeline.on_event(&event, &mut outputs);
+            }
+            Ok(Some(Entry::Process(process))) => pipeline.on_process(process),
+            Ok(Some(Entry::Tick(now))) => {
+                last = last.max(now);
+                pipeline.on_tick(now, &mut outputs);
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+        if outputs.len() >= BATCH {
+            sink.submit_when_ready(spans(&mut outputs));
+        }
+    };
+    pipeline.finish(last, &mut outputs);
+    sink.submit_when_ready(spans(&mut outputs));
+
+    let delivered = exporters.shutdown(FLUSH);
+    Report::new(pipeline.counts(), pipeline.process_counts(), &delivered, None).print(&delivered);
+    match damage {
+        None => Ok(ExitCode::SUCCESS),
+        Some(error) => Err(error).with_context(|| path.to_string()),
+    }
+}
+
+fn spans(outputs: &mut Vec<Output>) -> Vec<tracer::trace::Span> {
+    outputs
+        .drain(..)
+        .filter_map(|output| match output {
+            Output::Span(span) => Some(span),
+            // There is no kernel half to tell, and the recording exists already.
+            Output::Verdict(..) | Output::Process(_) => None,
+        })
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! The last words of a run, for people and, on one line, for programs.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tracer::capture::{Backend, KernelCounters};
+use tracer::export::ExportReport;
+use tracer::pipeline::CoreCounts;
+use tracer::target::ProcessCounts;
+
+/// Marks the line that programs read.
+const PREFIX: &str = "report: ";
+
+/// Everything that was counted.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// How events were captured; absent in a replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<Backend>,
+    /// Spans made.
+    spans: u64,
+    server_spans: u64,
+    client_spans: u64,
+    /// Spans delivered, by exporter.
+    exported: BTreeMap<String, u64>,
+    /// Spans not delivered, by exporter and reason.
+    undelivered: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Exchanges that happened and are not among the spans, by reason.
+    losses: BTreeMap<&'static str, u64>,
+    /// What the process table did.
+    processes: Processes,
+    /// What the kernel half counted; absent in a replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<KernelCounters>,
+}
+
+#[derive(Debug, Serialize)]
+struct Processes {
+    resolved: u64,
+    unknown: u64,
+    evicted: u64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        core: &CoreCounts,
+        processes: ProcessCounts,
+        export: &ExportReport,
+        captured: Option<(Backend, KernelCounters)>,
+    ) -> Self {
+        let mut losses = core.lost_exchanges.clone();
+        let kernel = captured.map(|(_, counters)| counters);
+        // Messages of connections whose end found the ring full: two make an exchange.
+        let untold = kernel.map_or(0, |counters| counters.lost_turns.div_ceil(2));
+        if untold > 0 {
+            losses.insert("connection_end_lost", untold);
+        }
+        let exporters = || export.exporters.iter();
+        Self {
+            backend: captured.map(|(backend, _)| backend),
+            spans: core.server_spans + core.client_spans,
+            server_spans: core.server_spans,
+            client_spans: core.client_spans,
+            exported: exporters().map(|report| (report.name.clone(), report.sent)).collect(),
+            undelivered: exporters()
+                .map(|report| {
+                    let mut reasons: BTreeMap<_, _> =
+                        report.dropped().map(|(reason, spans)| (reason.as_str(), spans)).collect();
+                    for (reason, spans) in [("rejected", report.rejected), ("failed", report.failed)] {
+                        if spans > 0 {
+                            reasons.insert(reason, spans);
+                        }
+                    }
+                    (report.name.clone(), reasons)
+                })
+                .filter(|(_, reasons)| !reasons.is_empty())
+                .collect(),
+            losses,
+            processes: Processes {
+                resolved: processes.resolved,
+                unknown: processes.unknown,
+                evicted: processes.evicted,
+            },
+            kernel,
+        }
+    }
+
+    /// Prints both forms to standard error.
+    pub(crate) fn print(&self, export: &ExportReport) {
+        eprintln!("tracer: {} server and {} client spans", self.server_spans, self.client_spans);
+        if !export.exporters.is_empty() {
+            eprintln!("{export}");
+        }
+        for (reason, exchanges) in &self.losses {
+            eprintln!("tracer: {exchanges} exchanges lost: {reason}");
+        }
+        match serde_json::to_string(self) {
+            Ok(line) => eprintln!("{PREFIX}{line}"),
+            Err(error) => eprintln!("tracer: the report cannot be printed: {error}"),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `tracer run` and `tracer record`: the live agent until it is told to stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tracer::agent::{Agent, Recorder};
+use tracer::capture::Capture;
+use tracer::config::{CaptureOptions, ExportOptions, RecordOptions, RunOptions, SpanOptions, TargetOptions};
+use tracer::event::{ClockOffset, Pid};
+use tracer::recording::{Header, Writer, create};
+use tracer::target::{Processes, Resolver, Selection};
+
+use super::parts;
+use super::report::Report;
+
+/// Time to deliver what is queued after a signal.
+const FLUSH: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
+    let clock = Capture::clock_offset();
+    trace(&options.target, &options.capture, &options.span, &options.export, clock, None)
+}
+
+pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
+    let clock = Capture::clock_offset();
+    let header = Header { clock, agent_version: env!("CARGO_PKG_VERSION").to_owned() };
+    let file = create(&options.file)
+        .with_context(|| format!("cannot create {}", options.file.display()))?;
+    let log = Writer::new(file, &header)?;
+    let spans = SpanOptions::default();
+    let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
+    trace(&options.target, &options.capture, &spans, &export, clock, Some(log))
+}
+
+fn trace(
+    target: &TargetOptions,
+    capture: &CaptureOptions,
+    spans: &SpanOptions,
+    export: &ExportOptions,
+    clock: ClockOffset,
+    log: Option<Recorder>,
+) -> Result<ExitCode> {
+    let resolver = Arc::new(Resolver::system());
+    let selectors = target.selectors();
+    let selection = Selection::new(&selectors, Pid(std::process::id()), &resolver)?;
+    let stop = stop_signal()?;
+
+    let capture_options = parts::capture_options(capture, &selectors, &selection, &resolver);
+    let pipeline = parts::pipeline(
+        spans,
+        capture.max_connections.count() as usize,
+        Processes::live(Arc::clone(&resolver)),
+        clock,
+    )?;
+    let (sink, exporters) = parts::exporters(export)?;
+    let capture = Capture::start(&capture_options)?;
+    let backend = capture.backend();
+    let agent = Agent::new(capture, pipeline, resolver, &selection, sink, log)?;
+    eprintln!("tracer: ready ({} backend); stop with Ctrl-C", backend.name());
+
+    let (capture, pipeline) = agent.run(&stop)?;
+    let counters = capture.counters();
+    // Detach before waiting for receivers: from here on nothing is watched.
+    drop(capture);
+    let delivered = exporters.shutdown(FLUSH);
+    let captured = Some((backend, counters));
+    Report::new(pipeline.counts(), pipeline.process_counts(), &delivered, captured)
+        .print(&delivered);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A flag that SIGINT or SIGTERM sets. A second signal ends the process at once.
+fn stop_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("cannot watch for signals")?;
+    let (mut interrupt, mut terminate) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let flag = Arc::clone(&stop);
+    thread::Builder::new()
+        .name("tracer-signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                    }
+                    if flag.swap(true, Ordering::Relaxed) {
+                        std::process::exit(130);
+                    }
+                }
+            });
+        })
+        .context("cannot watch for signals")?;
+    Ok(stop)
+}
