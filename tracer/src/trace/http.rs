@@ -183,16 +183,14 @@ impl SpanBuilder {
             attributes.text(attribute::URL_QUERY, self.redaction.query(query).into_owned());
         }
 
-        match headers.forwarded_host().or(target.authority).or_else(|| headers.host()) {
-            Some(host) => {
-                let authority = Authority::parse(split_credentials(host).1);
-                attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
-                attributes.port(attribute::SERVER_PORT, authority.port);
-            }
-            None => {
-                attributes.address(attribute::SERVER_ADDRESS, exchange.local.address());
-                attributes.port(attribute::SERVER_PORT, exchange.local.port());
-            }
+        if let Some(host) = headers.forwarded_host().or(target.authority).or_else(|| headers.host())
+        {
+            let authority = Authority::parse(split_credentials(host).1);
+            attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
+            attributes.port(attribute::SERVER_PORT, authority.port);
+        } else {
+            attributes.address(attribute::SERVER_ADDRESS, exchange.local.address());
+            attributes.port(attribute::SERVER_PORT, exchange.local.port());
         }
         let client = headers.forwarded_client().map(str::to_owned);
         attributes.address(attribute::CLIENT_ADDRESS, client.or_else(|| exchange.remote.address()));
@@ -211,22 +209,20 @@ impl SpanBuilder {
         let scheme = target.scheme.unwrap_or(DEFAULT_SCHEME);
         attributes.text(attribute::URL_FULL, self.full_url(exchange, scheme, host, target));
 
-        match host.map(|host| Authority::parse(split_credentials(host).1)) {
-            Some(authority) => {
-                // Towards a proxy, the connection's port is not the origin's.
-                let implied = match target.scheme {
-                    Some("http" | "ws") => Some(80),
-                    Some("https" | "wss") => Some(443),
-                    Some(_) => None,
-                    None => exchange.remote.port(),
-                };
-                attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
-                attributes.port(attribute::SERVER_PORT, authority.port.or(implied));
-            }
-            None => {
-                attributes.address(attribute::SERVER_ADDRESS, exchange.remote.address());
-                attributes.port(attribute::SERVER_PORT, exchange.remote.port());
-            }
+        if let Some(host) = host {
+            let authority = Authority::parse(split_credentials(host).1);
+            // Towards a proxy, the connection's port is not the origin's.
+            let implied = match target.scheme {
+                Some("http" | "ws") => Some(80),
+                Some("https" | "wss") => Some(443),
+                Some(_) => None,
+                None => exchange.remote.port(),
+            };
+            attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
+            attributes.port(attribute::SERVER_PORT, authority.port.or(implied));
+        } else {
+            attributes.address(attribute::SERVER_ADDRESS, exchange.remote.address());
+            attributes.port(attribute::SERVER_PORT, exchange.remote.port());
         }
     }
 

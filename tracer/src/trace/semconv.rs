@@ -1,6 +1,6 @@
 //! The names of the OpenTelemetry semantic conventions that spans use, tied to one schema version.
 //!
-//! Nothing but constants: which of them a span gets is decided in [`super::http`].
+//! Nothing but constants: which of them a span gets is decided in `trace::http`.
 
 /// Schema that all names below (and those of resources) belong to.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
