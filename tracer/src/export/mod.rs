@@ -1,1 +1,27 @@
-//! export (skeleton; see the module's owner).
+//! Where finished spans go: OTLP, files, the terminal. All side effects of export live here.
+//!
+//! Each destination has a bounded queue of its own over shared, immutable spans and is served by
+//! tasks on one thread, `tracer-export`; a slow or dead destination holds up neither another one
+//! nor the thread that submits. Must not know exchanges, connections or where spans come from.
+
+mod choice;
+pub mod console;
+mod file;
+#[cfg(test)]
+mod fixtures;
+mod ledger;
+mod log_limit;
+mod otlp;
+mod queue;
+mod settings;
+mod start;
+mod wire;
+
+pub use choice::{ChoiceError, ExporterChoice, FileTarget};
+pub use ledger::{DropReason, ExportReport, ExporterReport};
+pub use otlp::{RetryPolicy, TlsError};
+pub use settings::{
+    BatchSettings, Compression, ConsoleSettings, Options, OtlpSettings, Protocol, Settings,
+    SettingsError, TlsFiles,
+};
+pub use start::{ExportError, ExportHandle, SpanSink, start};

@@ -1,0 +1,50 @@
+//! Spans for the tests of this folder.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::ledger::Ledger;
+use super::queue::{Batch, BatchTrigger, Queue};
+use crate::trace::context::{SpanId, TraceFlags, TraceId, TraceState};
+use crate::trace::{Resource, ResourceId, Span, SpanKind, Status, Value};
+
+pub(super) fn resource(id: u64, service: &str) -> Arc<Resource> {
+    Arc::new(Resource {
+        id: ResourceId(id),
+        service: service.to_owned(),
+        attributes: vec![("service.name".into(), Value::Text(service.to_owned().into()))],
+    })
+}
+
+/// A root span that begins at `start`, which also tells it from others.
+pub(super) fn span(start: u64) -> Span {
+    Span {
+        trace: TraceId((u128::from(start) + 1).to_be_bytes()),
+        id: SpanId((start + 1).to_be_bytes()),
+        parent: None,
+        parent_is_remote: false,
+        flags: TraceFlags::SAMPLED,
+        state: TraceState::default(),
+        name: "GET".into(),
+        kind: SpanKind::Server,
+        start,
+        end: start + 1,
+        status: Status::Unset,
+        attributes: Vec::new(),
+        links: Vec::new(),
+        resource: resource(1, "shop"),
+    }
+}
+
+pub(super) fn spans(starts: Range<u64>) -> Vec<Span> {
+    starts.map(span).collect()
+}
+
+/// The spans as one batch.
+pub(super) fn batch(spans: Vec<Span>) -> Batch {
+    let trigger = BatchTrigger { size: usize::MAX, linger: std::time::Duration::ZERO };
+    let queue = Queue::new(spans.len(), trigger, Arc::new(Ledger::new("test".to_owned())));
+    queue.push(&Arc::new(spans));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(queue.next()).unwrap()
+}

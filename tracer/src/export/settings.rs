@@ -1,0 +1,198 @@
+//! What the user asked for: explicit options first, then the `OTEL_*` environment, then defaults.
+//!
+//! The environment is a closure, so that nothing here reads globals. A bad value there is a
+//! warning and counts as absent, as the specification has it; a bad option is an error.
+//!
+//! Three defaults differ from those of an SDK, because an agent serves a whole host and people
+//! watch it: the queue holds 16,384 spans (not 2,048), a batch waits at most 1 s (not 5 s), and
+//! delivery is retried for 300 s unless `OTEL_BSP_EXPORT_TIMEOUT` says otherwise.
+
+mod environment;
+mod otlp;
+
+use std::time::Duration;
+
+use super::choice::{ChoiceError, ExporterChoice};
+use environment::Environment;
+pub use otlp::{Compression, OtlpSettings, Protocol, TlsFiles};
+
+/// What was given on the command line or in a file; `None` leaves it to the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Exporter list as [`ExporterChoice::parse_list`] reads it.
+    pub exporters: Option<String>,
+    /// Base URL, like `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub otlp_endpoint: Option<String>,
+    /// `grpc` or `http/protobuf`.
+    pub otlp_protocol: Option<String>,
+    /// Headers in the form of `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub otlp_headers: Option<String>,
+    /// `gzip` or `none`.
+    pub otlp_compression: Option<String>,
+    /// Limit of one attempt.
+    pub otlp_timeout: Option<Duration>,
+    /// Queue and batch sizes.
+    pub max_queue_size: Option<usize>,
+    /// Spans of one batch.
+    pub max_batch_size: Option<usize>,
+    /// How long a span may wait for its batch to fill.
+    pub schedule_delay: Option<Duration>,
+    /// The waterfall.
+    pub console: ConsoleSettings,
+}
+
+/// Everything [`super::start`] needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Destinations, without repetitions; empty for none.
+    pub exporters: Vec<ExporterChoice>,
+    /// Set if and only if `exporters` has [`ExporterChoice::Otlp`].
+    pub otlp: Option<OtlpSettings>,
+    /// Queueing.
+    pub batch: BatchSettings,
+    /// The waterfall.
+    pub console: ConsoleSettings,
+}
+
+/// Queueing before each destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Spans that may wait.
+    pub max_queue_size: usize,
+    /// Spans of one OTLP request; at most `max_queue_size`.
+    pub max_batch_size: usize,
+    /// How long an OTLP batch may wait to fill.
+    pub schedule_delay: Duration,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self { max_queue_size: 16_384, max_batch_size: 512, schedule_delay: Duration::from_secs(1) }
+    }
+}
+
+/// How traces are collected and drawn on the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// Columns of a line.
+    pub width: usize,
+    /// A trace is drawn once no span of it has come for so long.
+    pub quiet: Duration,
+    /// Traces held; beyond, the quietest one is drawn early.
+    pub max_traces: usize,
+    /// Spans held; beyond, the quietest traces are drawn early.
+    pub max_spans: usize,
+    /// Colours; `None` means only on a terminal and without `NO_COLOR`.
+    pub colour: Option<bool>,
+}
+
+impl Default for ConsoleSettings {
+    fn default() -> Self {
+        Self {
+            width: 100,
+            quiet: Duration::from_secs(1),
+            max_traces: 1_000,
+            max_spans: 10_000,
+            colour: None,
+        }
+    }
+}
+
+/// Why the options make no sense.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The exporter list.
+    #[error(transparent)]
+    Exporters(#[from] ChoiceError),
+    /// The endpoint is no URL. From any source: sending elsewhere instead would be worse.
+    #[error("{source_name}: `{value}` is not a URL; write it like http://localhost:4318")]
+    Endpoint {
+        /// Option or variable.
+        source_name: &'static str,
+        /// What it said, without credentials.
+        value: String,
+    },
+    /// An option has a value that is not among those known.
+    #[error("{option}: `{value}` is not supported; use {supported}")]
+    Unsupported {
+        /// The option.
+        option: &'static str,
+        /// What it said.
+        value: String,
+        /// What it may say.
+        supported: &'static str,
+    },
+    /// The headers option is malformed. Does not repeat it, since headers hold secrets.
+    #[error("--otlp-headers: write it like name=value,name2=value2, with values percent-encoded")]
+    Headers,
+}
+
+impl Settings {
+    /// Merges `options` with the environment; the second part are warnings for the operator.
+    pub fn resolve(
+        options: &Options,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Vec<String>), SettingsError> {
+        let mut environment = Environment::new(&environment);
+        let exporters = exporters(options, &mut environment)?;
+        let wants_otlp = exporters.contains(&ExporterChoice::Otlp);
+        let batch = batch(options, &mut environment);
+        let otlp =
+            if wants_otlp { Some(OtlpSettings::resolve(options, &mut environment)?) } else { None };
+        let mut console = options.console;
+        if console.colour.is_none() && environment.text("NO_COLOR").is_some() {
+            console.colour = Some(false);
+        }
+        Ok((Self { exporters, otlp, batch, console }, environment.into_warnings()))
+    }
+}
+
+fn exporters(
+    options: &Options,
+    environment: &mut Environment<'_>,
+) -> Result<Vec<ExporterChoice>, SettingsError> {
+    const VARIABLE: &str = "OTEL_TRACES_EXPORTER";
+    if let Some(list) = &options.exporters {
+        return Ok(ExporterChoice::parse_list(list)?);
+    }
+    if let Some(list) = environment.text(VARIABLE) {
+        match ExporterChoice::parse_list(&list) {
+            Ok(choices) => return Ok(choices),
+            Err(error) => environment.warn(VARIABLE, &error.to_string()),
+        }
+    }
+    let endpoint = options.otlp_endpoint.is_some() || otlp::endpoint_in(environment).is_some();
+    Ok(vec![if endpoint { ExporterChoice::Otlp } else { ExporterChoice::Console }])
+}
+
+fn batch(options: &Options, environment: &mut Environment<'_>) -> BatchSettings {
+    let default = BatchSettings::default();
+    let max_queue_size = options
+        .max_queue_size
+        .or_else(|| environment.count("OTEL_BSP_MAX_QUEUE_SIZE"))
+        .unwrap_or(default.max_queue_size)
+        .max(1);
+    let max_batch_size = options
+        .max_batch_size
+        .or_else(|| environment.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"))
+        .unwrap_or(default.max_batch_size)
+        .max(1);
+    if max_batch_size > max_queue_size {
+        environment.warn(
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+            &format!("a batch of {max_batch_size} does not fit the queue; using {max_queue_size}"),
+        );
+    }
+    BatchSettings {
+        max_queue_size,
+        max_batch_size: max_batch_size.min(max_queue_size),
+        schedule_delay: options
+            .schedule_delay
+            .or_else(|| environment.millis("OTEL_BSP_SCHEDULE_DELAY"))
+            .unwrap_or(default.schedule_delay),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Starting and stopping: one thread, one queue and one task for each destination.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::choice::{ExporterChoice, FileTarget};
+use super::console::ConsoleExporter;
+use super::file::FileExporter;
+use super::ledger::{ExportReport, Ledger};
+use super::otlp::{OtlpExporter, TlsError};
+use super::queue::{BatchTrigger, Queue};
+use super::settings::Settings;
+use crate::trace::Span;
+
+/// How long spans for people and files may wait to be written together.
+const LOCAL_LINGER: Duration = Duration::from_millis(100);
+/// Beyond the time to shut down, for the thread to notice that it has passed.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// Why exporters cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// TLS for OTLP.
+    #[error("otlp exporter: {0}")]
+    Tls(#[from] TlsError),
+    /// OTLP was chosen without settings for it.
+    #[error("otlp exporter: no settings; build them with `Settings::resolve`")]
+    NoOtlpSettings,
+    /// A file cannot be opened.
+    #[error("cannot write spans to {path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The thread or its event loop.
+    #[error("cannot start the export thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Where finished spans are handed in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SpanSink {
+    queues: Arc<[Arc<Queue>]>,
+}
+
+impl SpanSink {
+    /// Queues spans for every destination. Never blocks: what does not fit is counted as dropped.
+    pub fn submit(&self, spans: Vec<Span>) {
+        if spans.is_empty() || self.queues.is_empty() {
+            return;
+        }
+        let spans = Arc::new(spans);
+        for queue in self.queues.iter() {
+            queue.push(&spans);
+        }
+    }
+}
+
+/// The running exporters. Dropping it abandons what is queued; see [`ExportHandle::shutdown`].
+#[derive(Debug)]
+pub struct ExportHandle {
+    queues: Arc<[Arc<Queue>]>,
+    closing: watch::Sender<bool>,
+    deadline: oneshot::Sender<Instant>,
+    finished: mpsc::Receiver<()>,
+}
+
+/// Starts the exporters that `settings` name.
+pub fn start(settings: &Settings) -> Result<(SpanSink, ExportHandle), ExportError> {
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
+    let (closing, closing_seen) = watch::channel(false);
+    let (deadline, deadline_seen) = oneshot::channel();
+    let (finish, finished) = mpsc::channel();
+
+    let mut tasks = JoinSet::new();
+    let mut queues = Vec::new();
+    for choice in &settings.exporters {
+        let queue = Arc::new(queue(choice, settings));
+        queues.push(Arc::clone(&queue));
+        match choice {
+            ExporterChoice::Otlp => {
+                let otlp = settings.otlp.clone().ok_or(ExportError::NoOtlpSettings)?;
+                let run = OtlpExporter::new(otlp)?.run(queue, closing_seen.clone());
+                tasks.spawn_on(run, runtime.handle());
+            }
+            ExporterChoice::Console => {
+                let run = ConsoleExporter::new(settings.console).run(queue);
+                tasks.spawn_on(run, runtime.handle());
+            }
+            ExporterChoice::File(target) => {
+                let file = FileExporter::open(target).map_err(|source| ExportError::File {
+                    path: match target {
+                        FileTarget::Stdout => "-".into(),
+                        FileTarget::Path(path) => path.clone(),
+                    },
+                    source,
+                })?;
+                tasks.spawn_on(file.run(queue), runtime.handle());
+            }
+        }
+    }
+
+    thread::Builder::new()
+        .name("tracer-export".to_owned())
+        .spawn(move || {
+            runtime.block_on(run(tasks, deadline_seen));
+            // A write that blocks must not hold up the end.
+            runtime.shutdown_background();
+            // Nobody may be waiting any more.
+            let _ = finish.send(());
+        })
+        .map_err(ExportError::Thread)?;
+
+    let queues: Arc<[_]> = queues.into();
+    Ok((
+        SpanSink { queues: Arc::clone(&queues) },
+        ExportHandle { queues, closing, deadline, finished },
+    ))
+}
+
+fn queue(choice: &ExporterChoice, settings: &Settings) -> Queue {
+    let linger = match choice {
+        ExporterChoice::Otlp => settings.batch.schedule_delay,
+        ExporterChoice::Console | ExporterChoice::File(_) => LOCAL_LINGER,
+    };
+    let trigger = BatchTrigger { size: settings.batch.max_batch_size, linger };
+    let ledger = Arc::new(Ledger::new(choice.to_string()));
+    Queue::new(settings.batch.max_queue_size, trigger, ledger)
+}
+
+/// Waits for the destinations, which end when their queues are closed, but not past the deadline.
+async fn run(mut tasks: JoinSet<()>, deadline: oneshot::Receiver<Instant>) {
+    // A dropped handle means that nobody wants the rest.
+    let Ok(deadline) = deadline.await else { return };
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout_at(deadline, all).await.is_err() {
+        tracing::warn!("time ran out before all spans were exported");
+    }
+}
+
+impl ExportHandle {
+    /// The counts by now.
+    pub fn report(&self) -> ExportReport {
+        ExportReport { exporters: self.queues.iter().map(|it| it.ledger().report()).collect() }
+    }
+
+    /// Delivers what is queued, for at most `within`, and ends all exporters. Blocks.
+    ///
+    /// Requests that wait for a retry get one attempt at once. Spans that are still not settled
+    /// then, and those submitted from now on, count as dropped by the shutdown.
+    pub fn shutdown(self, within: Duration) -> ExportReport {
+        for queue in self.queues.iter() {
+            queue.close();
+        }
+        self.closing.send_replace(true);
+        // The thread waits for this, unless it died; then there is nothing to wait for either.
+        if self.deadline.send(Instant::now() + within).is_ok() {
+            let _ = self.finished.recv_timeout(within + SHUTDOWN_GRACE);
+        }
+        let exporters = self.queues.iter().map(|queue| queue.ledger().final_report());
+        ExportReport { exporters: exporters.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
