@@ -17,7 +17,7 @@ use super::file::FileExporter;
 use super::ledger::{ExportReport, Ledger};
 use super::otlp::{OtlpExporter, TlsError};
 use super::queue::{BatchTrigger, Queue};
-use super::settings::Settings;
+use super::settings::{BatchSettings, Settings};
 use crate::trace::Span;
 
 /// How long spans for people and files may wait to be written together.
@@ -77,33 +77,34 @@ pub struct ExportHandle {
 }
 
 /// Starts the exporters that `settings` name.
-pub fn start(settings: &Settings) -> Result<(SpanSink, ExportHandle), ExportError> {
+pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError> {
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
     let (closing, closing_seen) = watch::channel(false);
     let (deadline, deadline_seen) = oneshot::channel();
     let (finish, finished) = mpsc::channel();
 
+    let Settings { exporters, mut otlp, batch, console } = settings;
     let mut tasks = JoinSet::new();
     let mut queues = Vec::new();
-    for choice in &settings.exporters {
-        let queue = Arc::new(queue(choice, settings));
+    for choice in exporters {
+        let queue = Arc::new(queue(&choice, batch));
         queues.push(Arc::clone(&queue));
         match choice {
             ExporterChoice::Otlp => {
-                let otlp = settings.otlp.clone().ok_or(ExportError::NoOtlpSettings)?;
+                let otlp = otlp.take().ok_or(ExportError::NoOtlpSettings)?;
                 let run = OtlpExporter::new(otlp)?.run(queue, closing_seen.clone());
                 tasks.spawn_on(run, runtime.handle());
             }
             ExporterChoice::Console => {
-                let run = ConsoleExporter::new(settings.console).run(queue);
+                let run = ConsoleExporter::new(console).run(queue);
                 tasks.spawn_on(run, runtime.handle());
             }
             ExporterChoice::File(target) => {
-                let file = FileExporter::open(target).map_err(|source| ExportError::File {
+                let file = FileExporter::open(&target).map_err(|source| ExportError::File {
                     path: match target {
                         FileTarget::Stdout => "-".into(),
-                        FileTarget::Path(path) => path.clone(),
+                        FileTarget::Path(path) => path,
                     },
                     source,
                 })?;
@@ -130,14 +131,14 @@ pub fn start(settings: &Settings) -> Result<(SpanSink, ExportHandle), ExportErro
     ))
 }
 
-fn queue(choice: &ExporterChoice, settings: &Settings) -> Queue {
+fn queue(choice: &ExporterChoice, settings: BatchSettings) -> Queue {
     let linger = match choice {
-        ExporterChoice::Otlp => settings.batch.schedule_delay,
+        ExporterChoice::Otlp => settings.schedule_delay,
         ExporterChoice::Console | ExporterChoice::File(_) => LOCAL_LINGER,
     };
-    let trigger = BatchTrigger { size: settings.batch.max_batch_size, linger };
+    let trigger = BatchTrigger { size: settings.max_batch_size, linger };
     let ledger = Arc::new(Ledger::new(choice.to_string()));
-    Queue::new(settings.batch.max_queue_size, trigger, ledger)
+    Queue::new(settings.max_queue_size, trigger, ledger)
 }
 
 /// Waits for the destinations, which end when their queues are closed, but not past the deadline.

@@ -96,7 +96,7 @@ impl SpanBuilder {
         &mut self,
         exchange: &Exchange,
         context: SpanContext,
-        resource: &Arc<Resource>,
+        resource: Arc<Resource>,
     ) -> Span {
         let mut attributes = Attributes(Vec::with_capacity(USUAL_ATTRIBUTES));
         let target = Target::parse(&exchange.request.method, &exchange.request.target);
@@ -147,7 +147,7 @@ impl SpanBuilder {
             status,
             attributes: attributes.0,
             links: Vec::new(),
-            resource: Arc::clone(resource),
+            resource,
         }
     }
 

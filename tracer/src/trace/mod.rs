@@ -14,4 +14,5 @@ mod span;
 pub use http::{SpanBuilder, SpanOptions};
 pub use redact::Redaction;
 pub use resource::{Resource, ResourceId};
+pub use route::{RouteError, RoutePattern};
 pub use span::{Link, Span, SpanKind, Status, Value};

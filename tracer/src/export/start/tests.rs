@@ -16,7 +16,7 @@ fn settings(exporters: &str, variables: &[(&str, &str)]) -> Settings {
 fn every_submitted_span_reaches_the_file_before_shutdown_returns() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("spans.jsonl");
-    let (sink, handle) = start(&settings(&format!("file:{}", path.display()), &[])).unwrap();
+    let (sink, handle) = start(settings(&format!("file:{}", path.display()), &[])).unwrap();
     for start in 0..1_000 {
         sink.submit(vec![span(start)]);
     }
@@ -49,7 +49,7 @@ fn a_dead_destination_holds_up_neither_another_nor_the_end() {
         ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
     ];
-    let (sink, handle) = start(&settings(&list, &variables)).unwrap();
+    let (sink, handle) = start(settings(&list, &variables)).unwrap();
     let limit = std::time::Instant::now() + Duration::from_mins(1);
     for start in 0..30 {
         sink.submit(spans(10 * start..10 * start + 10));
@@ -69,14 +69,14 @@ fn a_dead_destination_holds_up_neither_another_nor_the_end() {
 
 #[test]
 fn no_exporter_takes_spans_and_reports_nothing() {
-    let (sink, handle) = start(&settings("none", &[])).unwrap();
+    let (sink, handle) = start(settings("none", &[])).unwrap();
     sink.submit(spans(0..3));
     assert_eq!(handle.shutdown(Duration::from_mins(1)), ExportReport::default());
 }
 
 #[test]
 fn spans_after_the_end_are_counted() {
-    let (sink, handle) = start(&settings("console", &[])).unwrap();
+    let (sink, handle) = start(settings("console", &[])).unwrap();
     let queue = Arc::clone(&handle.queues[0]);
     handle.shutdown(Duration::from_mins(1));
     sink.submit(spans(0..3));
@@ -85,15 +85,15 @@ fn spans_after_the_end_are_counted() {
 
 #[test]
 fn what_cannot_start_says_why() {
-    let error = start(&settings("file:/nonexistent/x.jsonl", &[])).unwrap_err();
+    let error = start(settings("file:/nonexistent/x.jsonl", &[])).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/x.jsonl"), "{error}");
 
     let https = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:1");
     let missing = ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nonexistent/ca.pem");
-    let error = start(&settings("otlp", &[https, missing])).unwrap_err();
+    let error = start(settings("otlp", &[https, missing])).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
 
     let half = ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nonexistent/key.pem");
-    let error = start(&settings("otlp", &[https, half])).unwrap_err();
+    let error = start(settings("otlp", &[https, half])).unwrap_err();
     assert!(matches!(error, ExportError::Tls(TlsError::HalfIdentity)), "{error}");
 }

@@ -54,7 +54,7 @@ fn build_with(options: SpanOptions, exchange: &Exchange) -> Span {
         attributes: vec![("service.name".into(), Value::Text("shop".into()))],
     });
     let context = IdSource::seeded(1).root();
-    SpanBuilder::new(options, ClockOffset(500)).build(exchange, context, &resource)
+    SpanBuilder::new(options, ClockOffset(500)).build(exchange, context, resource)
 }
 
 fn build(exchange: &Exchange) -> Span {
@@ -337,7 +337,7 @@ fn the_context_decides_the_place_and_time_never_runs_backwards() {
     let span = SpanBuilder::new(SpanOptions::default(), ClockOffset(0)).build(
         &exchange,
         child.clone(),
-        &resource,
+        resource,
     );
     assert_eq!((span.trace, span.id, span.parent), (root.trace, child.span, Some(root.span)));
     assert_eq!(span.start, span.end);
