@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod demo;
 mod privilege;
 mod setup;
 mod shell;
@@ -28,6 +29,8 @@ enum Task {
         /// Only these parts
         parts: Vec<Part>,
     },
+    /// Trace one request through a stack of uninstrumented services
+    Demo(demo::Arguments),
     /// Run unit, integration and end-to-end tests
     Test(test::Arguments),
     /// Run a command as root, by sudo where needed
@@ -42,6 +45,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Task::Setup { parts } if parts.is_empty() => setup::ensure(Part::value_variants()),
         Task::Setup { parts } => setup::ensure(&parts),
+        Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run_all(&arguments),
         Task::AsRoot { command } => privilege::replace_self(&command),
     }

@@ -57,14 +57,14 @@ pub(crate) fn replace_self(command: &[String]) -> Result<()> {
     Err(error).with_context(|| format!("cannot run {program} as root"))
 }
 
-/// Runs this same task again as root unless it is; gives `false` where nothing was to be done.
-/// `reason` is printed before a password may be asked for.
-pub(crate) fn rerun_as_root(reason: &str) -> Result<bool> {
+/// Runs this same task again as root, with further arguments; gives `false` without doing so when
+/// it is root already. `reason` is printed before a password may be asked for.
+pub(crate) fn rerun_as_root(reason: &str, further: &[&str]) -> Result<bool> {
     if is_root() {
         return Ok(false);
     }
     shell::step(format!("Continuing as root: {reason}"));
     let mut command = as_root(reason, env::current_exe()?)?;
-    shell::run(command.args(env::args_os().skip(1)))?;
+    shell::run(command.args(env::args_os().skip(1)).args(further))?;
     Ok(true)
 }

@@ -17,8 +17,8 @@ use crate::shell::{self, command, note, output, run, step, succeeds};
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const POLICY_CONTENT: &str =
     "#!/bin/sh\n# Placed by `cargo xtask setup` while it installs.\nexit 101\n";
-/// Services that the packages below bring along.
-const SERVICES: [&str; 4] = ["nginx", "haproxy", "apache2", "apache-htcacheclean"];
+/// Packages below that bring a service of the same name along.
+const SERVICES: [&str; 2] = ["nginx", "haproxy"];
 
 const OLDEST_JAVA: u32 = 17;
 const OLDEST_NODE: u32 = 18;
@@ -166,10 +166,7 @@ fn update_lists() -> Result<()> {
 
 fn install_listed(what_for: &str, packages: &[&str]) -> Result<()> {
     step(format!("Installing Debian packages (needs root): {}", packages.join(" ")));
-    let fresh: Vec<&str> = SERVICES
-        .into_iter()
-        .filter(|service| !Path::new("/etc/init.d").join(service).exists())
-        .collect();
+    let fresh: Vec<&str> = SERVICES.into_iter().filter(|service| !is_installed(service)).collect();
     {
         let _policy = ServicePolicy::forbid_starts()?;
         let mut apt = as_root(&format!("installing {what_for}"), "env")?;
@@ -183,8 +180,7 @@ fn install_listed(what_for: &str, packages: &[&str]) -> Result<()> {
 
 /// Disables services that came with the packages just installed.
 fn keep_off(fresh: &[&str]) -> Result<()> {
-    let arrived = |service: &&&str| Path::new("/etc/init.d").join(service).exists();
-    for service in fresh.iter().filter(arrived) {
+    for service in fresh.iter().filter(|service| is_installed(service)) {
         if Path::new("/run/systemd/system").exists() {
             let mut systemctl = as_root("disabling a service", "systemctl")?;
             run(systemctl.args(["disable", "--now", "--quiet", service]))?;
