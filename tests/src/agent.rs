@@ -160,7 +160,8 @@ impl AgentOptions {
         }
         // Nothing of the surrounding environment may configure the agent under test.
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("OTEL_") {
+            let text = name.to_string_lossy();
+            if text.starts_with("OTEL_") || text.starts_with("TRACER_") {
                 command.env_remove(name);
             }
         }

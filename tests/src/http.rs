@@ -24,7 +24,7 @@ pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<
     stream.set_read_timeout(Some(TIMEOUT))?;
     let mut request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        request.extend([name, ": ", value, "\r\n"]);
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes())?;

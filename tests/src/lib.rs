@@ -11,8 +11,8 @@
 
 mod agent;
 pub mod http;
-pub mod layout;
 mod launcher;
+pub mod layout;
 mod namespace;
 pub mod port;
 mod process;

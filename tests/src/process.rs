@@ -176,8 +176,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 1000 & echo $!; wait"]);
-        let mut process =
-            Process::start("shell", &command, &directory.path().join("log")).unwrap();
+        let mut process = Process::start("shell", &command, &directory.path().join("log")).unwrap();
         let child: u32 = process
             .wait_until("the child's pid", |process| Ok(process.log().trim().parse().ok()))
             .unwrap();

@@ -178,36 +178,43 @@ impl Spans {
     }
 
     /// Those for which `keep` holds.
+    #[must_use]
     pub fn filter(&self, keep: impl Fn(&Span) -> bool) -> Self {
         self.0.iter().filter(|span| keep(span)).cloned().collect()
     }
 
     /// Server spans.
+    #[must_use]
     pub fn servers(&self) -> Self {
         self.filter(|span| span.kind == Kind::Server)
     }
 
     /// Client spans.
+    #[must_use]
     pub fn clients(&self) -> Self {
         self.filter(|span| span.kind == Kind::Client)
     }
 
     /// Those of one service.
+    #[must_use]
     pub fn of_service(&self, name: &str) -> Self {
         self.filter(|span| span.service() == name)
     }
 
     /// Those of one process.
+    #[must_use]
     pub fn of_pid(&self, pid: u32) -> Self {
         self.filter(|span| span.pid() == Some(pid))
     }
 
     /// Those of one trace.
+    #[must_use]
     pub fn of_trace(&self, trace_id: &str) -> Self {
         self.filter(|span| span.trace_id == trace_id)
     }
 
     /// Those whose attribute has this value.
+    #[must_use]
     pub fn with(&self, name: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
         self.filter(|span| span.attribute(name) == Some(&value))

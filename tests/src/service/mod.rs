@@ -19,7 +19,7 @@ use crate::process::Process;
 
 pub use compiled::{go, go_program, java};
 pub use nginx::Nginx;
-pub use node::node;
+pub use node::{node, node_with};
 pub use python::{Gunicorn, uvicorn};
 
 /// A running server; dropping it stops it and removes its files.
