@@ -219,6 +219,8 @@ pub(crate) fn closed(state: &ConnState, kind: u8, errno: i32) -> bool {
         time: now(),
         errno,
         turns: state.turn,
+        sent_end: state.send_next,
+        received_end: state.receive_next,
     };
     if output((&raw const event).cast(), size_of::<CloseRecord>() as u64) {
         return true;

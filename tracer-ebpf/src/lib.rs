@@ -52,6 +52,14 @@ pub mod close {
     pub const GONE: u8 = 3;
 }
 
+/// Which ends of a [`CloseRecord`] are known.
+pub mod end_known {
+    /// `sent_end`.
+    pub const SENT: u8 = 1;
+    /// `received_end`.
+    pub const RECEIVED: u8 = 2;
+}
+
 /// What the kernel half does with a connection.
 pub mod phase {
     /// No message so far looked like a protocol we know.
@@ -143,7 +151,7 @@ pub struct DataRecord {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct CloseRecord {
-    /// Kind and how far.
+    /// Kind and how far; `tail` holds bits of [`end_known`].
     pub header: RecordHeader,
     /// Connection.
     pub conn: u64,
@@ -153,6 +161,10 @@ pub struct CloseRecord {
     pub errno: i32,
     /// Direction changes in the connection's whole life.
     pub turns: u32,
+    /// Where the next sent byte would stand; valid with [`end_known::SENT`].
+    pub sent_end: u32,
+    /// Where the next received byte would stand; valid with [`end_known::RECEIVED`].
+    pub received_end: u32,
 }
 
 /// First sight of a connection.
@@ -259,8 +271,8 @@ pub struct ConnState {
     pub budget: u32,
     /// Where the next received byte stands.
     pub receive_next: u32,
-    /// Bytes sent, for sockets without sequence numbers.
-    pub sent: u32,
+    /// Where the next sent byte stands.
+    pub send_next: u32,
     /// Messages in a row that looked like nothing we know.
     pub misses: u16,
     /// One of [`phase`].
@@ -271,8 +283,8 @@ pub struct ConnState {
     pub opened: u8,
     /// The `RECEIVE_END` was told.
     pub receive_ended: u8,
-    /// `receive_next` is valid.
-    pub receive_known: u8,
+    /// Bits of [`end_known`]: whether `send_next` and `receive_next` are valid.
+    pub known: u8,
     /// Keeps the alignment.
     pub padding: u8,
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use tracer_ebpf::{direction, phase};
+use tracer_ebpf::{direction, end_known, phase};
 
 use crate::kernel::{Call, message_flag, number, read};
 use crate::maps::{RECEIVE_SCRATCH, SEND_SCRATCH, own_slot};
@@ -62,7 +62,7 @@ pub fn tcp_splice_receive(ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: checked for null.
     let state = unsafe { &mut *state };
-    if state.phase == phase::IGNORED || state.receive_known == 0 {
+    if state.phase == phase::IGNORED || state.known & end_known::RECEIVED == 0 {
         return 0;
     }
     let end = read::<u32>(socket.address() + at::TCP_COPIED_SEQ()).unwrap_or(0);

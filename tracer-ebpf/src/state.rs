@@ -99,13 +99,13 @@ const EMPTY: ConnState = ConnState {
     told_turns: 0,
     budget: 0,
     receive_next: 0,
-    sent: 0,
+    send_next: 0,
     misses: 0,
     phase: 0,
     last_direction: 0,
     opened: 0,
     receive_ended: 0,
-    receive_known: 0,
+    known: 0,
     padding: 0,
 };
 

@@ -4,8 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use tracer_ebpf::{
-    ConnState, Counter, OpenRecord, RecordHeader, UNIX_PATH, close, direction, phase, record,
-    setting,
+    ConnState, Counter, OpenRecord, RecordHeader, UNIX_PATH, close, direction, end_known, phase,
+    record, setting,
 };
 
 use crate::emit::{self, Moved, now};
@@ -167,25 +167,30 @@ fn looks_like_message(source: Source, len: u32, scratch: &mut Scratch) -> bool {
     !failed && may_be_http(&first, amount as usize)
 }
 
-/// Stream offset of the first moved byte, and when it was moved.
+/// Stream offset of the first moved byte, and when it was moved. Notes where the next one stands.
 #[inline(always)]
 fn position(socket: u64, state: &mut ConnState, moving: u8, len: u32) -> (u32, u64) {
     let now = now();
-    if !is_tcp(socket) {
-        let next =
-            if moving == direction::SEND { &mut state.sent } else { &mut state.receive_next };
-        let offset = *next;
-        *next = offset.wrapping_add(len);
-        return (offset, now);
-    }
+    let tcp = is_tcp(socket);
     if moving == direction::RECEIVE {
-        let end = read::<u32>(socket + at::TCP_COPIED_SEQ()).unwrap_or(0);
+        let end = if tcp {
+            read::<u32>(socket + at::TCP_COPIED_SEQ()).unwrap_or(0)
+        } else {
+            state.receive_next.wrapping_add(len)
+        };
         state.receive_next = end;
-        state.receive_known = 1;
+        state.known |= end_known::RECEIVED;
         return (end.wrapping_sub(len), now);
     }
-    let end = read::<u32>(socket + at::TCP_WRITE_SEQ()).unwrap_or(0);
-    (end.wrapping_sub(len), transmit_time(socket, state, end, now))
+    let end = if tcp {
+        read::<u32>(socket + at::TCP_WRITE_SEQ()).unwrap_or(0)
+    } else {
+        state.send_next.wrapping_add(len)
+    };
+    state.send_next = end;
+    state.known |= end_known::SENT;
+    let time = if tcp { transmit_time(socket, state, end, now) } else { now };
+    (end.wrapping_sub(len), time)
 }
 
 /// When the sent bytes left, as near as the socket knows: the probe runs after the call, and the

@@ -102,8 +102,7 @@ impl<'a> Agent<'a> {
             }
         }
         while self.step(&mut outputs)? == BATCH {}
-        let now = Capture::now();
-        self.pipeline.finish(now, &mut outputs);
+        self.pipeline.finish(&mut outputs);
         self.apply(&mut outputs)?;
         if let Some(log) = self.log.take() {
             log.finish()?;

@@ -95,8 +95,8 @@ impl Pipeline {
     }
 
     /// Ends the run: what is still open is counted, nothing is invented.
-    pub fn finish(&mut self, now: KernelTime, outputs: &mut Vec<Output>) {
-        self.connections.finish(now, &mut self.observations);
+    pub fn finish(&mut self, outputs: &mut Vec<Output>) {
+        self.connections.finish(&mut self.observations);
         self.settle(outputs);
     }
 
@@ -146,7 +146,27 @@ impl Pipeline {
 
     fn lost(&mut self, reason: LossReason, exchanges: u32) {
         if exchanges > 0 {
-            *self.counts.lost_exchanges.entry(reason.name()).or_default() += u64::from(exchanges);
+            *self.counts.lost_exchanges.entry(reason_name(reason)).or_default() +=
+                u64::from(exchanges);
         }
+    }
+}
+
+/// The reason as it stands in reports.
+fn reason_name(reason: LossReason) -> &'static str {
+    match reason {
+        LossReason::Unseen => "unseen",
+        LossReason::RequestUnseen => "request_unseen",
+        LossReason::ResponseUnseen => "response_unseen",
+        LossReason::HeadGap => "head_gap",
+        LossReason::HeadTooLarge => "head_too_large",
+        LossReason::TooManyHeaders => "too_many_headers",
+        LossReason::BadHead => "bad_head",
+        LossReason::PipelineFull => "pipeline_full",
+        LossReason::BuffersFull => "buffers_full",
+        LossReason::Desync => "desync",
+        LossReason::TableFull => "connection_table_full",
+        LossReason::Expired => "expired",
+        LossReason::Unfinished => "unfinished",
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tracer_ebpf::{
     ARGUMENTS, CloseRecord, DataRecord, ENVIRONMENT, ExitRecord, OpenRecord, ProcessRecord,
-    RecordHeader, UNIX_PATH, close, direction, record, unreadable,
+    RecordHeader, UNIX_PATH, close, direction, end_known, record, unreadable,
 };
 
 use crate::event::{
@@ -138,6 +138,10 @@ fn closed(bytes: &[u8]) -> Option<Event<'static>> {
         },
         errno: record.errno,
         turns: record.turns,
+        sent_end: (record.header.tail & end_known::SENT != 0)
+            .then_some(StreamOffset(record.sent_end)),
+        received_end: (record.header.tail & end_known::RECEIVED != 0)
+            .then_some(StreamOffset(record.received_end)),
     }))
 }
 

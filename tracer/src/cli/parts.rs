@@ -3,15 +3,15 @@
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Unknown};
 use tracer::config::{Backend, CaptureOptions, ExportOptions, SpanOptions};
-use tracer::conn::Connections;
+use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
 use tracer::export::{self, ExportHandle, SpanSink};
 use tracer::pipeline::Pipeline;
-use tracer::protocol::Limits;
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
-use tracer::trace::{self, RoutePattern, SpanBuilder};
+use tracer::trace::route::RoutePattern;
+use tracer::trace::{self, SpanBuilder};
 
 /// Capture options of a selection.
 pub(crate) fn capture_options(
@@ -60,7 +60,9 @@ pub(crate) fn pipeline(
     let routes = spans
         .routes
         .iter()
-        .map(|pattern| pattern.parse::<RoutePattern>().with_context(|| format!("--route {pattern}")))
+        .map(|pattern| {
+            pattern.parse::<RoutePattern>().with_context(|| format!("--route {pattern}"))
+        })
         .collect::<Result<_>>()?;
     let builder = SpanBuilder::new(
         trace::SpanOptions {
@@ -72,8 +74,8 @@ pub(crate) fn pipeline(
         },
         clock,
     );
-    let limits = Limits { max_connections, ..Limits::default() };
-    let connections = Connections::new(limits, interest);
+    let connections =
+        Connections::new(conn::Options { max_connections, interest, ..conn::Options::default() });
     Ok(Pipeline::new(connections, processes, builder, IdSource::random()))
 }
 

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tracer::config::ReplayOptions;
-use tracer::event::KernelTime;
+use tracer::export::ExportHandle;
 use tracer::pipeline::Output;
 use tracer::recording::{Entry, Reader};
 use tracer::target::Processes;
@@ -17,10 +18,12 @@ use super::report::Report;
 
 /// Connections of a recording are bounded like those of a run.
 const MAX_CONNECTIONS: usize = 65_536;
-/// A replay outruns any receiver, so it waits for them instead of dropping spans.
+/// Time to deliver what is queued at the end.
 const FLUSH: Duration = Duration::from_secs(60);
 /// Spans handed over at once.
 const BATCH: usize = 1_024;
+/// Undelivered spans, well below the queues' bound, at which the replay waits.
+const MOST_PENDING: u64 = 4_096;
 
 pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     let path = options.file.display();
@@ -32,33 +35,34 @@ pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     let (sink, exporters) = parts::exporters(&options.export)?;
 
     let mut outputs = Vec::new();
-    let mut last = KernelTime::default();
     let damage = loop {
         match reader.next() {
-            Ok(Some(Entry::Event(event))) => {
-                last = last.max(event.time());
-                pipeline.on_event(&event, &mut outputs);
-            }
+            Ok(Some(Entry::Event(event))) => pipeline.on_event(&event, &mut outputs),
             Ok(Some(Entry::Process(process))) => pipeline.on_process(process),
-            Ok(Some(Entry::Tick(now))) => {
-                last = last.max(now);
-                pipeline.on_tick(now, &mut outputs);
-            }
+            Ok(Some(Entry::Tick(now))) => pipeline.on_tick(now, &mut outputs),
             Ok(None) => break None,
             Err(error) => break Some(error),
         }
         if outputs.len() >= BATCH {
-            sink.submit_when_ready(spans(&mut outputs));
+            sink.submit(spans(&mut outputs));
+            wait_for_room(&exporters);
         }
     };
-    pipeline.finish(last, &mut outputs);
-    sink.submit_when_ready(spans(&mut outputs));
+    pipeline.finish(&mut outputs);
+    sink.submit(spans(&mut outputs));
 
     let delivered = exporters.shutdown(FLUSH);
     Report::new(pipeline.counts(), pipeline.process_counts(), &delivered, None).print(&delivered);
     match damage {
         None => Ok(ExitCode::SUCCESS),
         Some(error) => Err(error).with_context(|| path.to_string()),
+    }
+}
+
+/// A replay outruns any receiver; waiting for the slowest keeps its queue from overflowing.
+fn wait_for_room(exporters: &ExportHandle) {
+    while exporters.report().exporters.iter().any(|exporter| exporter.pending > MOST_PENDING) {
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -66,7 +66,9 @@ impl Report {
                 .map(|report| {
                     let mut reasons: BTreeMap<_, _> =
                         report.dropped().map(|(reason, spans)| (reason.as_str(), spans)).collect();
-                    for (reason, spans) in [("rejected", report.rejected), ("failed", report.failed)] {
+                    for (reason, spans) in
+                        [("rejected", report.rejected), ("failed", report.failed)]
+                    {
                         if spans > 0 {
                             reasons.insert(reason, spans);
                         }

@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tracer::agent::{Agent, Recorder};
 use tracer::capture::Capture;
-use tracer::config::{CaptureOptions, ExportOptions, RecordOptions, RunOptions, SpanOptions, TargetOptions};
+use tracer::config::{
+    CaptureOptions, ExportOptions, RecordOptions, RunOptions, SpanOptions, TargetOptions,
+};
 use tracer::event::{ClockOffset, Pid};
 use tracer::recording::{Header, Writer, create};
 use tracer::target::{Processes, Resolver, Selection};
