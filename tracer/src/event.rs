@@ -207,6 +207,10 @@ pub struct Closed {
     pub errno: i32,
     /// Direction changes in the whole life of the connection, see [`Data::turn`].
     pub turns: u32,
+    /// Where the next sent byte would stand, if known: shows sends whose events were lost last.
+    pub sent_end: Option<StreamOffset>,
+    /// Where the next received byte would stand, if known.
+    pub received_end: Option<StreamOffset>,
 }
 
 /// What the kernel half tells of a process when it first touches a traced socket.

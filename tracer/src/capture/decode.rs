@@ -138,6 +138,8 @@ fn closed(bytes: &[u8]) -> Option<Event<'static>> {
         },
         errno: record.errno,
         turns: record.turns,
+        sent_end: None,
+        received_end: None,
     }))
 }
 

@@ -1,0 +1,232 @@
+//! One connection: its ends, its two streams, and the protocol it turned out to speak.
+
+use super::detection::{Detection, Finding};
+use super::stream::Stream;
+use super::{Counters, LossReason, Observation, Verdict};
+use crate::event::{Closed, CloseKind, ConnId, Data, Direction, Endpoint, KernelTime, Opened};
+use crate::exchange::HeaderInterest;
+use crate::protocol::http1::Http1;
+use crate::protocol::{Host, Joint, Limits, Moment, Protocol, Segment, Standing};
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) interest: HeaderInterest,
+    pub(super) limits: Limits,
+    /// Bytes of incomplete heads.
+    pub(super) buffered: usize,
+    pub(super) counters: Counters,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    local: Endpoint,
+    remote: Endpoint,
+    sent: Stream,
+    received: Stream,
+    stage: Stage,
+    last_active: KernelTime,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Unknown(Detection),
+    Http1 {
+        http1: Box<Http1>,
+        /// What was known before, in case it is not HTTP/1.x after all; `None` once it is.
+        before: Option<Detection>,
+    },
+    Ignored,
+}
+
+impl Connection {
+    pub(super) fn new(opened: &Opened) -> Self {
+        Self {
+            local: opened.local.clone(),
+            remote: opened.remote.clone(),
+            sent: Stream::default(),
+            received: Stream::default(),
+            stage: Stage::Unknown(Detection::default()),
+            last_active: opened.time,
+        }
+    }
+
+    pub(super) fn last_active(&self) -> KernelTime {
+        self.last_active
+    }
+
+    pub(super) fn on_data(
+        &mut self,
+        data: &Data<'_>,
+        shared: &mut Shared,
+        out: &mut Vec<Observation>,
+    ) {
+        self.last_active = data.time;
+        if matches!(self.stage, Stage::Ignored) || data.len == 0 {
+            return;
+        }
+        let stream = match data.direction {
+            Direction::Send => &mut self.sent,
+            Direction::Receive => &mut self.received,
+        };
+        let joint = stream.advance(data.offset, data.len);
+        match joint {
+            Joint::Contiguous => {}
+            Joint::Unseen(len) => {
+                shared.counters.gaps += 1;
+                shared.counters.gap_bytes += u64::from(len);
+            }
+            Joint::Overlap => shared.counters.overlaps += 1,
+        }
+        let bytes = &data.head[..data.head.len().min(data.len as usize)];
+        let rest = data.len - bytes.len() as u32;
+        let tail = &data.tail[data.tail.len().saturating_sub(rest as usize)..];
+        let moment =
+            Moment { time: data.time, pid: data.pid, tid: data.tid, turn: data.turn };
+        let segment = Segment {
+            direction: data.direction,
+            moment,
+            offset: data.offset,
+            joint,
+            bytes,
+            rest,
+            tail,
+        };
+        self.on_segment(data.conn, &segment, shared, out);
+    }
+
+    pub(super) fn on_closed(
+        &mut self,
+        closed: &Closed,
+        shared: &mut Shared,
+        out: &mut Vec<Observation>,
+    ) {
+        self.last_active = closed.time;
+        let complete =
+            self.sent.is_complete(closed.sent_end) && self.received.is_complete(closed.received_end);
+        let (mut host, stage) = self.host(closed.conn, shared, out);
+        match stage {
+            Stage::Http1 { http1, .. } => http1.on_closed(closed, complete, &mut host),
+            Stage::Unknown(detection) => {
+                // Connections are announced when a message looks like one we know. If none was
+                // seen, its events were lost.
+                if closed.kind == CloseKind::Gone && detection.saw_no_start() {
+                    let (conn, exchanges) = (closed.conn, closed.turns / 2 + 1);
+                    let reason = LossReason::Unseen;
+                    out.push(Observation::Lost { conn, id: None, reason, exchanges });
+                }
+            }
+            Stage::Ignored => {}
+        }
+    }
+
+    /// Gives up what is open; the connection itself may go on.
+    pub(super) fn abandon(
+        &mut self,
+        conn: ConnId,
+        reason: LossReason,
+        shared: &mut Shared,
+        out: &mut Vec<Observation>,
+    ) {
+        let (mut host, stage) = self.host(conn, shared, out);
+        if let Stage::Http1 { http1, .. } = stage {
+            http1.abandon(reason, &mut host);
+        }
+    }
+
+    /// Gives up the connection while its socket lives on.
+    pub(super) fn evict(
+        &mut self,
+        conn: ConnId,
+        shared: &mut Shared,
+        out: &mut Vec<Observation>,
+    ) {
+        if matches!(self.stage, Stage::Ignored) {
+            return;
+        }
+        self.abandon(conn, LossReason::TableFull, shared, out);
+        // Its ends are forgotten, so no later exchange of it could be reported.
+        out.push(Observation::Verdict { conn, verdict: Verdict::Ignore });
+    }
+
+    fn on_segment(
+        &mut self,
+        conn: ConnId,
+        segment: &Segment<'_>,
+        shared: &mut Shared,
+        out: &mut Vec<Observation>,
+    ) {
+        if let Stage::Unknown(detection) = &mut self.stage {
+            match detection.on_segment(segment) {
+                Finding::Undecided => return,
+                Finding::GiveUp => return self.ignore(conn, out),
+                Finding::Http1(http1, prefix) => {
+                    let before = Some(std::mem::take(detection));
+                    self.stage = Stage::Http1 { http1, before };
+                    if let Some(prefix) = prefix {
+                        self.speak(conn, &prefix.segment(), shared, out);
+                    }
+                }
+            }
+        }
+        self.speak(conn, segment, shared, out);
+    }
+
+    fn speak(
+        &mut self,
+        conn: ConnId,
+        segment: &Segment<'_>,
+        shared: &mut Shared,
+        out: &mut Vec<Observation>,
+    ) {
+        let (mut host, stage) = self.host(conn, shared, out);
+        let Stage::Http1 { http1, before } = stage else {
+            return;
+        };
+        match http1.on_segment(segment, &mut host) {
+            Standing::Tentative => {}
+            Standing::Confirmed => {
+                if before.take().is_some() {
+                    out.push(Observation::Verdict { conn, verdict: Verdict::Http });
+                }
+            }
+            Standing::Opaque => {
+                if before.take().is_some() {
+                    out.push(Observation::Verdict { conn, verdict: Verdict::Http });
+                }
+                self.ignore(conn, out);
+            }
+            Standing::Rejected => {
+                let mut detection = before.take().unwrap_or_default();
+                http1.abandon(LossReason::BadHead, &mut host);
+                match detection.refute(segment.moment.turn) {
+                    Finding::GiveUp => self.ignore(conn, out),
+                    _ => self.stage = Stage::Unknown(detection),
+                }
+            }
+        }
+    }
+
+    fn ignore(&mut self, conn: ConnId, out: &mut Vec<Observation>) {
+        self.stage = Stage::Ignored;
+        out.push(Observation::Verdict { conn, verdict: Verdict::Ignore });
+    }
+
+    fn host<'a>(
+        &'a mut self,
+        conn: ConnId,
+        shared: &'a mut Shared,
+        out: &'a mut Vec<Observation>,
+    ) -> (Host<'a>, &'a mut Stage) {
+        let host = Host {
+            conn,
+            local: &self.local,
+            remote: &self.remote,
+            interest: &shared.interest,
+            limits: shared.limits,
+            buffered: &mut shared.buffered,
+            out,
+        };
+        (host, &mut self.stage)
+    }
+}

@@ -1,0 +1,434 @@
+//! Message heads: bytes to [`RequestHead`] and [`ResponseHead`], and what they say about the
+//! body.
+//!
+//! Two parses: a strict one on bytes where they lie, and, for heads with folded or malformed
+//! lines, a lenient one on a copy. Both agree on where a head ends: at its first empty line.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Header, ParserConfig, Request, Response, Status};
+
+use super::body::Framing;
+use crate::exchange::{HeaderInterest, HttpVersion, RequestHead, ResponseHead};
+
+/// Fields of an ordinary head; their array lives on the stack.
+const USUAL_HEADERS: usize = 64;
+/// Fields of a head at most.
+pub(super) const MAX_HEADERS: usize = 1024;
+/// Longest method token believed in; the kernel half has the same bound.
+const MAX_METHOD: usize = 24;
+
+/// Request fields that spans need, besides the `x-b3-` family.
+const BUILT_IN: [&str; 9] = [
+    "host",
+    "user-agent",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "traceparent",
+    "tracestate",
+    "b3",
+];
+
+/// A complete head.
+#[derive(Debug)]
+pub(super) struct Parsed<H> {
+    pub(super) head: H,
+    /// Of a response: holds unless status or method forbid a body.
+    pub(super) framing: Framing,
+    /// Bytes of the head.
+    pub(super) len: usize,
+}
+
+/// Why there is no head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoHead {
+    /// Its end is not there yet.
+    Incomplete,
+    /// Not HTTP/1.x.
+    Malformed,
+    /// More than [`MAX_HEADERS`] fields.
+    TooManyHeaders,
+}
+
+/// Parses a request head that starts at the first byte.
+pub(super) fn request(
+    bytes: &[u8],
+    interest: &HeaderInterest,
+) -> Result<Parsed<RequestHead>, NoHead> {
+    parse(bytes, |bytes, config| {
+        let mut array = [const { MaybeUninit::uninit() }; USUAL_HEADERS];
+        match read_request(bytes, config, &mut array, interest) {
+            Err(Error::TooManyHeaders) => {
+                let mut array = vec![MaybeUninit::uninit(); MAX_HEADERS];
+                read_request(bytes, config, &mut array, interest)
+            }
+            result => result,
+        }
+    })
+}
+
+/// Parses a response head that starts at the first byte.
+pub(super) fn response(
+    bytes: &[u8],
+    interest: &HeaderInterest,
+) -> Result<Parsed<ResponseHead>, NoHead> {
+    let parsed = parse(bytes, |bytes, config| {
+        let mut array = [const { MaybeUninit::uninit() }; USUAL_HEADERS];
+        match read_response(bytes, config, &mut array, interest) {
+            Err(Error::TooManyHeaders) => {
+                let mut array = vec![MaybeUninit::uninit(); MAX_HEADERS];
+                read_response(bytes, config, &mut array, interest)
+            }
+            result => result,
+        }
+    })?;
+    if parsed.head.status < 100 { Err(NoHead::Malformed) } else { Ok(parsed) }
+}
+
+fn parse<H>(
+    bytes: &[u8],
+    read: impl Fn(&[u8], &ParserConfig) -> httparse::Result<Parsed<H>>,
+) -> Result<Parsed<H>, NoHead> {
+    let strict = ParserConfig::default();
+    match read(bytes, &strict) {
+        Ok(Status::Complete(parsed)) => return Ok(parsed),
+        Ok(Status::Partial) => return Err(NoHead::Incomplete),
+        Err(Error::TooManyHeaders) => return Err(NoHead::TooManyHeaders),
+        Err(Error::HeaderName | Error::HeaderValue) => {}
+        Err(Error::NewLine | Error::Status | Error::Token | Error::Version) => {
+            return Err(NoHead::Malformed);
+        }
+    }
+    let len = end_of_head(bytes, 0).ok_or(NoHead::Incomplete)?;
+    let unfolded = unfold(&bytes[..len]);
+    if let Ok(Status::Complete(parsed)) = read(&unfolded, &strict) {
+        return Ok(parsed);
+    }
+    let mut lenient = ParserConfig::default();
+    lenient.ignore_invalid_headers_in_requests(true).ignore_invalid_headers_in_responses(true);
+    match read(&unfolded, &lenient) {
+        // A line that was left out may have been about the body.
+        Ok(Status::Complete(parsed)) => Ok(Parsed { framing: Framing::Unknown, len, ..parsed }),
+        Err(Error::TooManyHeaders) => Err(NoHead::TooManyHeaders),
+        _ => Err(NoHead::Malformed),
+    }
+}
+
+fn read_request<'b>(
+    bytes: &'b [u8],
+    config: &ParserConfig,
+    array: &mut [MaybeUninit<Header<'b>>],
+    interest: &HeaderInterest,
+) -> httparse::Result<Parsed<RequestHead>> {
+    let mut request = Request::new(&mut []);
+    let Status::Complete(len) =
+        config.parse_request_with_uninit_headers(&mut request, bytes, array)?
+    else {
+        return Ok(Status::Partial);
+    };
+    let version = version(request.version);
+    let (fields, headers) = fields(request.headers, &interest.request, true);
+    let head = RequestHead {
+        method: request.method.unwrap_or_default().to_owned(),
+        target: request.path.unwrap_or_default().to_owned(),
+        version,
+        headers,
+    };
+    Ok(Status::Complete(Parsed { framing: fields.request_framing(), head, len }))
+}
+
+fn read_response<'b>(
+    bytes: &'b [u8],
+    config: &ParserConfig,
+    array: &mut [MaybeUninit<Header<'b>>],
+    interest: &HeaderInterest,
+) -> httparse::Result<Parsed<ResponseHead>> {
+    let mut response = Response::new(&mut []);
+    let Status::Complete(len) =
+        config.parse_response_with_uninit_headers(&mut response, bytes, array)?
+    else {
+        return Ok(Status::Partial);
+    };
+    let version = version(response.version);
+    let (fields, headers) = fields(response.headers, &interest.response, false);
+    let head = ResponseHead { status: response.code.unwrap_or_default(), version, headers };
+    Ok(Status::Complete(Parsed { framing: fields.response_framing(), head, len }))
+}
+
+fn version(minor: Option<u8>) -> HttpVersion {
+    if minor == Some(0) { HttpVersion::Http10 } else { HttpVersion::Http11 }
+}
+
+/// What a head's fields say about its body.
+#[derive(Clone, Copy, Default)]
+struct FramingFields {
+    length: Option<u64>,
+    length_conflicts: bool,
+    coded: bool,
+    /// The last transfer coding is chunked, and no other is.
+    chunked: bool,
+    chunked_twice: bool,
+}
+
+impl FramingFields {
+    fn request_framing(self) -> Framing {
+        if self.coded {
+            return if self.is_chunked() { Framing::Chunked } else { Framing::Unknown };
+        }
+        if self.length_conflicts {
+            return Framing::Unknown;
+        }
+        Framing::Length(self.length.unwrap_or(0))
+    }
+
+    fn response_framing(self) -> Framing {
+        if self.coded {
+            return if self.is_chunked() { Framing::Chunked } else { Framing::UntilClose };
+        }
+        if self.length_conflicts {
+            return Framing::Unknown;
+        }
+        self.length.map_or(Framing::UntilClose, Framing::Length)
+    }
+
+    fn is_chunked(self) -> bool {
+        self.chunked && !self.chunked_twice
+    }
+
+    /// A list of equal values is one value (RFC 9110 section 8.6).
+    fn add_length(&mut self, value: &[u8]) {
+        for part in value.split(|byte| *byte == b',') {
+            let part = part.trim_ascii();
+            let digits = !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+            let length = std::str::from_utf8(part).ok().and_then(|part| part.parse().ok());
+            match (digits, length) {
+                (true, Some(length)) if self.length.is_none_or(|known| known == length) => {
+                    self.length = Some(length);
+                }
+                _ => self.length_conflicts = true,
+            }
+        }
+    }
+
+    fn add_codings(&mut self, value: &[u8]) {
+        self.coded = true;
+        for coding in value.split(|byte| *byte == b',') {
+            let coding = coding.trim_ascii();
+            if !coding.is_empty() {
+                self.chunked_twice |= self.chunked;
+                self.chunked = coding.eq_ignore_ascii_case(b"chunked");
+            }
+        }
+    }
+}
+
+/// Kept fields in order, names lower-cased.
+type Kept = Vec<(Box<str>, Box<str>)>;
+
+fn fields(headers: &[Header<'_>], extra: &[String], built_in: bool) -> (FramingFields, Kept) {
+    let mut framing = FramingFields::default();
+    let mut kept = Vec::new();
+    for header in headers {
+        let name = header.name;
+        match name.len() {
+            14 if name.eq_ignore_ascii_case("content-length") => framing.add_length(header.value),
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                framing.add_codings(header.value);
+            }
+            _ => {}
+        }
+        if (built_in && is_built_in(name)) || extra.iter().any(|e| e.eq_ignore_ascii_case(name)) {
+            let value = String::from_utf8_lossy(header.value.trim_ascii());
+            kept.push((name.to_ascii_lowercase().into(), value.into()));
+        }
+    }
+    (framing, kept)
+}
+
+fn is_built_in(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'h' | b'H' | b'u' | b'U' | b'f' | b'F' | b'x' | b'X' | b't' | b'T' | b'b' | b'B') => {
+            BUILT_IN.iter().any(|known| known.eq_ignore_ascii_case(name))
+                || name.as_bytes().get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"x-b3-"))
+        }
+        _ => false,
+    }
+}
+
+/// Where the head that begins at zero ends, looking for the empty line from `from` on.
+pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(found) = bytes.get(at..)?.iter().position(|byte| *byte == b'\n') {
+        at += found + 1;
+        match bytes.get(at..)? {
+            [b'\n', ..] => return Some(at + 1),
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Joins folded lines (RFC 9112 section 5.2): a line end before a blank becomes blanks.
+fn unfold(head: &[u8]) -> Vec<u8> {
+    let mut unfolded = head.to_vec();
+    for at in 0..unfolded.len().saturating_sub(1) {
+        if unfolded[at] == b'\n' && matches!(unfolded[at + 1], b' ' | b'\t') {
+            unfolded[at] = b' ';
+            if at > 0 && unfolded[at - 1] == b'\r' {
+                unfolded[at - 1] = b' ';
+            }
+        }
+    }
+    unfolded
+}
+
+/// Bytes of empty lines before a message, which receivers ignore (RFC 9112 section 2.2).
+pub(super) fn empty_lines(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len())
+}
+
+/// Could a response start with these bytes?
+pub(super) fn may_start_response(bytes: &[u8]) -> bool {
+    let start = b"HTTP/1.";
+    let len = bytes.len().min(start.len());
+    bytes[..len] == start[..len]
+}
+
+/// Could a request start with these bytes? Accepts what the kernel half accepts, less
+/// `HTTP/`.
+pub(super) fn may_start_request(bytes: &[u8]) -> bool {
+    for (at, byte) in bytes.iter().enumerate() {
+        if *byte == b' ' {
+            return at > 0 && bytes.get(at + 1).is_none_or(|target| may_be_target(bytes, *target));
+        }
+        if at == MAX_METHOD || !is_token(*byte) {
+            return false;
+        }
+    }
+    true
+}
+
+fn may_be_target(method: &[u8], first: u8) -> bool {
+    matches!(first, b'/' | b'*' | b'h' | b'H') || method[0] == b'C'
+}
+
+/// Token characters, RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether the first line of a head is a request line.
+pub(super) fn is_request_line(line: &[u8]) -> bool {
+    let config = ParserConfig::default();
+    let mut request = Request::new(&mut []);
+    // A line of a head without fields: either complete or wanting its fields.
+    match config.parse_request(&mut request, line) {
+        Ok(_) => request.version.is_some(),
+        Err(_) => false,
+    }
+}
+
+/// Whether the first line of a head is a status line.
+pub(super) fn is_status_line(line: &[u8]) -> bool {
+    let config = ParserConfig::default();
+    let mut response = Response::new(&mut []);
+    match config.parse_response(&mut response, line) {
+        Ok(_) => response.code.is_some(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framing_of(fields: &str) -> (Framing, Framing) {
+        let interest = HeaderInterest::default();
+        let as_request = request(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &interest);
+        let as_response = response(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes(), &interest);
+        (as_request.unwrap().framing, as_response.unwrap().framing)
+    }
+
+    #[test]
+    fn framing_follows_rfc_9112_section_6_3() {
+        use Framing::{Chunked, Length, Unknown, UntilClose};
+        for (fields, request, response) in [
+            ("", Length(0), UntilClose),
+            ("Content-Length: 5\r\n", Length(5), Length(5)),
+            ("Content-Length: 5\r\ncontent-length: 5\r\n", Length(5), Length(5)),
+            ("Content-Length: 5, 5\r\n", Length(5), Length(5)),
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", Unknown, Unknown),
+            ("Content-Length: 5, 6\r\n", Unknown, Unknown),
+            ("Content-Length: +5\r\n", Unknown, Unknown),
+            ("Content-Length: -1\r\n", Unknown, Unknown),
+            ("Content-Length: 99999999999999999999\r\n", Unknown, Unknown),
+            ("Content-Length:\r\n", Unknown, Unknown),
+            ("Transfer-Encoding: chunked\r\n", Chunked, Chunked),
+            ("Transfer-Encoding: gzip, Chunked\r\n", Chunked, Chunked),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Chunked, Chunked),
+            ("Transfer-Encoding:\r\n chunked\r\n", Chunked, Chunked),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Chunked, Chunked),
+            ("Transfer-Encoding: gzip\r\n", Unknown, UntilClose),
+            ("Transfer-Encoding: chunked, gzip\r\n", Unknown, UntilClose),
+            ("Transfer-Encoding: chunked, chunked\r\n", Unknown, UntilClose),
+            ("Content-Length : 5\r\n", Unknown, Unknown),
+            ("no colon\r\nContent-Length: 5\r\n", Unknown, Unknown),
+        ] {
+            assert_eq!(framing_of(fields), (request, response), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn only_fields_of_interest_are_kept() {
+        let bytes = b"GET /x HTTP/1.1\r\nHOST: a\r\nCookie: s\r\nX-B3-TraceId:  1 \r\nX-Ask: \xff\r\n\
+            TraceParent: t\r\n\r\n";
+        let interest = HeaderInterest { request: vec!["x-ask".into()], ..Default::default() };
+        let parsed = request(bytes, &interest).unwrap();
+        let kept: Vec<_> = parsed.head.headers.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let expected =
+            [("host", "a"), ("x-b3-traceid", "1"), ("x-ask", "\u{fffd}"), ("traceparent", "t")];
+        assert_eq!(kept, expected);
+        assert_eq!(parsed.len, bytes.len());
+    }
+
+    #[test]
+    fn folded_lines_are_one_field_each() {
+        let bytes = b"GET / HTTP/1.1\nHost: a\n  b\r\n\tc\r\n\r\nrest";
+        let parsed = request(bytes, &HeaderInterest::default()).unwrap();
+        assert_eq!(parsed.len, bytes.len() - 4);
+        let (_, value) = &parsed.head.headers[0];
+        assert_eq!(value.split_whitespace().collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn the_number_of_fields_is_bounded() {
+        let head = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+        let interest = HeaderInterest::default();
+        assert!(request(head(MAX_HEADERS).as_bytes(), &interest).is_ok());
+        let error = request(head(MAX_HEADERS + 1).as_bytes(), &interest).unwrap_err();
+        assert_eq!(error, NoHead::TooManyHeaders);
+    }
+
+    #[test]
+    fn starts_are_judged_by_few_bytes() {
+        for start in ["G", "GET", "GET ", "GET /", "CONNECT a:1 ", "OPTIONS *", "M-SEARCH *", "H"] {
+            assert!(may_start_request(start.as_bytes()), "{start}");
+        }
+        for start in [" GET", "get key", "\x16\x03\x01", "GET\0", "AAAAAAAAAAAAAAAAAAAAAAAAA"] {
+            assert!(!may_start_request(start.as_bytes()), "{start}");
+        }
+        assert!(may_start_response(b"HTT") && may_start_response(b"HTTP/1.1 200"));
+        assert!(!may_start_response(b"HTTP/2 200") && !may_start_response(b"ICY 200"));
+    }
+
+    #[test]
+    fn first_lines_are_recognised_alone() {
+        assert!(is_request_line(b"GET / HTTP/1.1\r\n") && is_request_line(b"GET / HTTP/1.0\n"));
+        assert!(!is_request_line(b"GET / HTTP/2.0\r\n") && !is_request_line(b"GET /\r\n"));
+        assert!(is_status_line(b"HTTP/1.1 200 OK\r\n") && is_status_line(b"HTTP/1.0 404\n"));
+        assert!(!is_status_line(b"HTTP/1.1 OK\r\n"));
+    }
+}

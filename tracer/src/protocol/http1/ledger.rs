@@ -1,0 +1,255 @@
+//! Which response belongs to which request, and how many exchanges nobody saw.
+//!
+//! Responses answer requests in order. Where events were lost, direction changes still tell:
+//! a request and its response are two turns, called a slot here. Every slot of the connection's
+//! life is accounted for once: by exchanges, or by one loss. (Interim responses and early answers
+//! use more turns than two; while they are seen, nothing is inferred from turns.)
+
+use std::collections::VecDeque;
+
+use super::side::Kind;
+use crate::event::KernelTime;
+use crate::exchange::{Exchange, Outcome, ResponseHead, Role};
+use crate::protocol::{Host, LossReason, Moment, Observation};
+
+/// Requests without a response at most; more are lost.
+pub(super) const MAX_PENDING: usize = 256;
+
+/// A request and what is known of its response.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) exchange: Box<Exchange>,
+    /// Turn of the last request bytes.
+    pub(super) turn: u32,
+}
+
+impl Pending {
+    fn slot(&self) -> u32 {
+        slot(Kind::Request, self.turn)
+    }
+}
+
+/// A client's response that was reported before its request: two threads, two processors.
+#[derive(Debug)]
+pub(super) struct Early {
+    pub(super) head: ResponseHead,
+    pub(super) began: Moment,
+    /// When its last byte was read, and its body size.
+    pub(super) done: Option<(KernelTime, u64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    role: Role,
+    pending: VecDeque<Pending>,
+    pub(super) early: Option<Box<Early>>,
+    /// Slots accounted for.
+    charged: u32,
+    /// Two requests were waiting at once.
+    pipelined: bool,
+    /// Turn of a response without request that may yet turn out to be an early one.
+    orphan_turn: Option<u32>,
+}
+
+/// The slot that a turn belongs to.
+pub(super) fn slot(kind: Kind, turn: u32) -> u32 {
+    match kind {
+        Kind::Request => turn.div_ceil(2),
+        Kind::Response => turn / 2,
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(role: Role) -> Self {
+        Self {
+            role,
+            pending: VecDeque::new(),
+            early: None,
+            charged: 0,
+            pipelined: false,
+            orphan_turn: None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pending.len() + usize::from(self.early.is_some())
+    }
+
+    pub(super) fn front(&mut self) -> Option<&mut Pending> {
+        self.pending.front_mut()
+    }
+
+    /// Whether a response being read is anybody's.
+    pub(super) fn awaits_response(&self) -> bool {
+        !self.pending.is_empty() || self.early.as_ref().is_some_and(|early| early.done.is_none())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() >= MAX_PENDING
+    }
+
+    /// Begins the account with the first message understood. Where the first turn of all was a
+    /// response, its request came before the agent and is nobody's loss.
+    pub(super) fn open(&mut self, kind: Kind, turn: u32) {
+        let requests_are_odd = (kind == Kind::Request) == (turn % 2 == 1);
+        self.charged = u32::from(requests_are_odd && slot(kind, turn) > 0);
+    }
+
+    /// Counts slots before this one that nothing was seen of.
+    pub(super) fn settle(&mut self, slot: u32, host: &mut Host<'_>) {
+        if slot > self.charged {
+            host.lose(LossReason::Unseen, slot - self.charged);
+            self.charged = slot;
+        }
+    }
+
+    /// Accounts for a slot of which something was seen: as a loss if nothing else did.
+    pub(super) fn charge(&mut self, slot: u32, loss: Option<LossReason>, host: &mut Host<'_>) {
+        if self.charged <= slot {
+            self.charged = slot + 1;
+            if let Some(reason) = loss {
+                host.lose(reason, 1);
+            }
+        }
+    }
+
+    /// Counts a request that cannot be an exchange.
+    pub(super) fn lose_request(&mut self, turn: u32, reason: LossReason, host: &mut Host<'_>) {
+        self.charged = self.charged.max(slot(Kind::Request, turn) + 1);
+        host.lose(reason, 1);
+    }
+
+    /// Notes a request.
+    pub(super) fn begin(&mut self, pending: Pending, host: &mut Host<'_>) {
+        let turn = pending.turn;
+        if let Some(last) = self.pending.back() {
+            // A client that does not wait for a response it was seen to read: that response
+            // was no stray, and is already counted.
+            if self.orphan_turn.take().is_some_and(|orphan| orphan.checked_add(1) == Some(turn))
+                && last.turn == turn
+                && last.exchange.response.is_none()
+            {
+                self.drop_front(LossReason::Desync, 0, host);
+            } else {
+                self.pipelined = true;
+            }
+        }
+        let exchange = &pending.exchange;
+        host.out.push(Observation::RequestBegan {
+            id: exchange.id,
+            role: exchange.role,
+            pid: exchange.pid,
+            tid: exchange.tid,
+            at: exchange.start,
+        });
+        self.pending.push_back(pending);
+    }
+
+    /// The request being read goes on in this turn.
+    pub(super) fn request_continues(&mut self, turn: u32) {
+        if let Some(last) = self.pending.back_mut() {
+            last.turn = last.turn.max(turn);
+        }
+    }
+
+    /// The request being read is complete.
+    pub(super) fn request_complete(&mut self, body: u64) {
+        if let Some(last) = self.pending.back_mut() {
+            last.exchange.request_body = body;
+        }
+    }
+
+    /// Notes the response to the oldest request.
+    pub(super) fn respond(&mut self, head: ResponseHead, began: Moment, host: &mut Host<'_>) {
+        self.orphan_turn = None;
+        let Some(front) = self.pending.front_mut() else {
+            return;
+        };
+        let exchange = &mut front.exchange;
+        exchange.response = Some(head);
+        exchange.response_start = Some(began.time);
+        host.out.push(Observation::ResponseBegan {
+            id: exchange.id,
+            role: exchange.role,
+            pid: began.pid,
+            tid: began.tid,
+            at: began.time,
+        });
+    }
+
+    /// Notes that a response came without a request.
+    pub(super) fn orphan(&mut self, turn: u32) {
+        self.orphan_turn = (self.role == Role::Client).then_some(turn);
+    }
+
+    /// Hands out the oldest exchange.
+    pub(super) fn finish(&mut self, outcome: Outcome, end: KernelTime, host: &mut Host<'_>) {
+        if let Some(mut front) = self.pending.pop_front() {
+            front.exchange.outcome = outcome;
+            front.exchange.end = end.max(front.exchange.start);
+            host.out.push(Observation::Finished(front.exchange));
+        }
+    }
+
+    /// Gives up the exchange that the response being read belongs to.
+    pub(super) fn lose_response(&mut self, reason: LossReason, host: &mut Host<'_>) {
+        if self.early.as_ref().is_some_and(|early| early.done.is_none()) {
+            self.drop_early(host);
+        } else {
+            self.drop_front(reason, 1, host);
+        }
+    }
+
+    /// Gives up the request being read, if its exchange is still open; returns whether its
+    /// response had begun.
+    pub(super) fn drop_back(&mut self, reason: LossReason, host: &mut Host<'_>) -> bool {
+        let Some(back) = self.pending.pop_back() else {
+            return false;
+        };
+        let id = Some(back.exchange.id);
+        host.out.push(Observation::Lost { conn: host.conn, id, reason, exchanges: 1 });
+        back.exchange.response.is_some()
+    }
+
+    /// Gives up an early response: its request was not seen after all.
+    pub(super) fn drop_early(&mut self, host: &mut Host<'_>) {
+        if self.early.take().is_some() {
+            host.lose(LossReason::RequestUnseen, 1);
+        }
+    }
+
+    /// Gives up everything begun.
+    pub(super) fn drop_all(&mut self, reason: LossReason, host: &mut Host<'_>) {
+        while !self.pending.is_empty() {
+            self.drop_front(reason, 1, host);
+        }
+        self.drop_early(host);
+    }
+
+    /// Gives up requests up to and including this slot: their responses were not seen.
+    pub(super) fn drop_through(&mut self, slot: u32, host: &mut Host<'_>) {
+        while self.pending.front().is_some_and(|front| front.slot() <= slot) {
+            self.drop_front(LossReason::ResponseUnseen, 1, host);
+        }
+    }
+
+    /// Whether a response that starts in `slot`, after bytes that were not understood, answers
+    /// the oldest request that is left once those of earlier slots are given up.
+    pub(super) fn rejoin(&mut self, slot: u32, after_gap: bool, host: &mut Host<'_>) -> bool {
+        while self.pending.front().is_some_and(|front| front.slot() < slot) {
+            self.drop_front(LossReason::ResponseUnseen, 1, host);
+        }
+        if after_gap && self.pipelined {
+            // Which of several responses this is cannot be told.
+            self.drop_through(slot, host);
+        }
+        self.pending.front().is_none_or(|front| front.slot() == slot)
+    }
+
+    fn drop_front(&mut self, reason: LossReason, exchanges: u32, host: &mut Host<'_>) {
+        if let Some(front) = self.pending.pop_front() {
+            let id = Some(front.exchange.id);
+            host.out.push(Observation::Lost { conn: host.conn, id, reason, exchanges });
+        }
+    }
+}
