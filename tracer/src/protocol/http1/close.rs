@@ -1,9 +1,9 @@
 //! What the end of a connection, or of one direction, means for the exchanges still open.
 
-use super::Http1;
 use super::body::Body;
 use super::ledger::slot;
 use super::side::{Kind, State};
+use super::Http1;
 use crate::event::{CloseKind, Closed, Direction};
 use crate::exchange::Outcome;
 use crate::protocol::{Host, LossReason};

@@ -10,8 +10,6 @@ mod close;
 mod head;
 mod ledger;
 mod side;
-#[cfg(test)]
-mod tests;
 
 use body::{Body, Fed, Framing};
 use head::{NoHead, Parsed};
@@ -323,7 +321,9 @@ impl Http1 {
         };
         *host.buffered = host.buffered.saturating_sub(partial.bytes.len());
         let PartialHead { bytes: held_bytes, began, offset, .. } = *partial;
-        if let Err(error) = self.read_head(kind, &held_bytes[..end], offset, began, moment, host) {
+        if let Err(error) =
+            self.read_head(kind, &held_bytes[..end], offset, began, moment, host)
+        {
             self.refuse_head(kind, error, moment, host);
         }
         end - held
@@ -503,7 +503,8 @@ impl Http1 {
         host: &mut Host<'_>,
     ) {
         self.ledger.drop_early(host);
-        let in_step = matches!(self.requests.state, State::Start) && !self.responses.rejoined;
+        let in_step =
+            matches!(self.requests.state, State::Start) && !self.responses.rejoined;
         if self.role == Role::Server || !in_step {
             self.stray = true;
             self.ledger.orphan(now.turn);
@@ -538,7 +539,13 @@ impl Http1 {
     }
 
     /// Accounts for the bytes of a segment whose content is not known.
-    fn pass_rest(&mut self, kind: Kind, rest: u64, segment: &Segment<'_>, host: &mut Host<'_>) {
+    fn pass_rest(
+        &mut self,
+        kind: Kind,
+        rest: u64,
+        segment: &Segment<'_>,
+        host: &mut Host<'_>,
+    ) {
         let turn = segment.moment.turn;
         match &mut self.side(kind).state {
             State::Lost { from } => {
@@ -592,7 +599,12 @@ impl Http1 {
         }
     }
 
-    fn finish_response(&mut self, size: u64, end: crate::event::KernelTime, host: &mut Host<'_>) {
+    fn finish_response(
+        &mut self,
+        size: u64,
+        end: crate::event::KernelTime,
+        host: &mut Host<'_>,
+    ) {
         if let Some(front) = self.ledger.front()
             && front.exchange.response.is_some()
         {
@@ -611,7 +623,13 @@ impl Http1 {
     }
 
     /// Gives up the message being read; the direction is out of step until its next turn.
-    fn lose_message(&mut self, kind: Kind, turn: u32, reason: LossReason, host: &mut Host<'_>) {
+    fn lose_message(
+        &mut self,
+        kind: Kind,
+        turn: u32,
+        reason: LossReason,
+        host: &mut Host<'_>,
+    ) {
         let from = turn.saturating_add(1);
         if !self.confirmed {
             self.rejected = true;
