@@ -9,6 +9,7 @@ mod privilege;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum as _};
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Run unit, integration and end-to-end tests
     Test(test::Arguments),
+    /// Trace a request on other kernels, in virtual machines
+    Vm(vm::Arguments),
     /// Run a command as root, by sudo where needed
     #[command(hide = true)]
     AsRoot {
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Task::Setup { parts } => setup::ensure(&parts),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run_all(&arguments),
+        Task::Vm(arguments) => vm::run(&arguments),
         Task::AsRoot { command } => privilege::replace_self(&command),
     }
 }
