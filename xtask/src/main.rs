@@ -11,6 +11,8 @@ mod shell;
 mod test;
 mod vm;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum as _};
 
@@ -44,8 +46,18 @@ enum Task {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Setup { parts } if parts.is_empty() => setup::ensure(Part::value_variants()),
         Task::Setup { parts } => setup::ensure(&parts),
         Task::Demo(arguments) => demo::run(&arguments),

@@ -1,6 +1,7 @@
 //! Kernel packages, fetched with apt's own tools but apart from the system's apt: its sources,
 //! lists and packages stay as they are. The mirror is the one the system itself uses.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,26 +88,42 @@ impl Kernel {
         let apt = PrivateApt::new(&directory, self.suite())?;
         run(apt.command("apt-get").args(["update", "-qq"]))?;
         let depends = output(apt.command("apt-cache").args(["depends", META_PACKAGE]))?;
-        let package = depends
+        let release = depends
             .lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .find(|name| name.starts_with("linux-image-") && name.ends_with("-cloud-amd64"))
+            .filter_map(|line| line.trim().strip_prefix("Depends: linux-image-"))
+            .find(|name| name.ends_with("-cloud-amd64"))
             .with_context(|| format!("{META_PACKAGE} depends on no kernel: {depends}"))?;
+        // Newer releases keep the kernel itself in a package of its own.
+        let binary = format!("linux-binary-{release}");
+        let image = format!("linux-image-{release}");
+        let split = output(apt.command("apt-cache").args(["show", &binary])).is_ok();
+        let package = if split { binary } else { image };
         note(format!("fetching {package}"));
         let packages = directory.join("packages");
         fs::create_dir_all(&packages)?;
-        run(apt.command("apt-get").args(["download", "-qq", package]).current_dir(&packages))?;
-        let file = packages.read_dir()?.next().context("apt-get downloaded nothing")??.path();
+        run(apt.command("apt-get").args(["download", "-qq", &package]).current_dir(&packages))?;
+        let mut files = packages.read_dir()?.flatten().map(|entry| entry.path());
+        let file = files
+            .find(|file| file.file_name().is_some_and(|name| has_prefix(name, &package)))
+            .with_context(|| format!("apt-get downloaded no {package}"))?;
         run(Command::new("dpkg-deb").arg("-x").arg(file).arg(&tree))?;
         kernel_in(&tree).with_context(|| format!("no kernel in {}", tree.display()))
     }
 }
 
+/// The kernel lies in `/boot`, or in newer packages beside its modules.
 fn kernel_in(tree: &Path) -> Option<PathBuf> {
-    let boot = tree.join("boot").read_dir().ok()?;
-    boot.flatten().map(|entry| entry.path()).find(|path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))
-    })
+    let modules = ["lib/modules", "usr/lib/modules"].into_iter().flat_map(|place| {
+        let releases = tree.join(place).read_dir().into_iter().flatten().flatten();
+        releases.map(|entry| entry.path()).collect::<Vec<_>>()
+    });
+    let places = [tree.join("boot")].into_iter().chain(modules);
+    let mut files = places.flat_map(|place| place.read_dir().into_iter().flatten().flatten());
+    files.find(|file| has_prefix(&file.file_name(), "vmlinuz")).map(|file| file.path())
+}
+
+fn has_prefix(name: &OsStr, prefix: &str) -> bool {
+    name.to_string_lossy().starts_with(prefix)
 }
 
 /// apt with its own sources, lists and state; the system's transport settings still apply.
