@@ -9,6 +9,9 @@ mod privilege;
 mod setup;
 mod shell;
 mod test;
+mod vm;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum as _};
@@ -33,6 +36,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Run unit, integration and end-to-end tests
     Test(test::Arguments),
+    /// Trace a request on other kernels, in virtual machines
+    Vm(vm::Arguments),
     /// Run a command as root, by sudo where needed
     #[command(hide = true)]
     AsRoot {
@@ -41,12 +46,23 @@ enum Task {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Setup { parts } if parts.is_empty() => setup::ensure(Part::value_variants()),
         Task::Setup { parts } => setup::ensure(&parts),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run_all(&arguments),
+        Task::Vm(arguments) => vm::run(&arguments),
         Task::AsRoot { command } => privilege::replace_self(&command),
     }
 }

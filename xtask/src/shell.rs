@@ -78,8 +78,13 @@ pub(crate) fn search_path() -> OsString {
     env::join_paths(directories).unwrap_or(path)
 }
 
-/// Builds the agent for use: one file with the eBPF object inside.
+/// Builds the agent for use: one file with the eBPF object inside. Does nothing when `TRACER_BIN`
+/// names one that was built before.
 pub(crate) fn build_agent() -> Result<()> {
+    if let Some(agent) = env::var_os("TRACER_BIN") {
+        note(format!("using the agent {}", agent.display()));
+        return Ok(());
+    }
     step("Building the agent (release)");
     run(cargo().args(["build", "--release", "--package", "tracer"]))
 }

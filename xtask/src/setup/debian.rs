@@ -143,7 +143,7 @@ pub(crate) fn candidate_version(package: &str) -> Result<Option<(u32, u32)>> {
 }
 
 /// Refreshes the package lists, once in a process.
-fn update_lists() -> Result<()> {
+pub(crate) fn update_lists() -> Result<()> {
     static DONE: std::sync::Once = std::sync::Once::new();
     if shell::find("apt-get").is_none() {
         bail!(

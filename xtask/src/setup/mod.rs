@@ -8,6 +8,8 @@ mod compiler;
 mod debian;
 mod peers;
 
+pub(crate) use debian::update_lists as refresh_package_lists;
+
 use anyhow::Result;
 use tracer_tests::{layout, service};
 
