@@ -95,6 +95,8 @@ fn sample() -> Vec<Entry<'static>> {
         kind: CloseKind::Gone,
         errno: 104,
         turns: 2,
+        sent_end: Some(StreamOffset(17)),
+        received_end: None,
     };
     vec![
         Entry::Process(Arc::new(process())),
