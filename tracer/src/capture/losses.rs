@@ -38,6 +38,8 @@ pub struct KernelCounters {
     pub ignored_connections: u64,
     /// Records the agent could not decode.
     pub malformed_records: u64,
+    /// Unix sockets whose end will not be noticed, for there were too many.
+    pub unwatched_unix_sockets: u64,
 }
 
 /// Reads all counters; one that cannot be read counts as zero.
@@ -60,5 +62,6 @@ pub(super) fn read(map: &CounterMap) -> KernelCounters {
         unknown_call_bytes: sum(Counter::UnknownCallBytes),
         ignored_connections: sum(Counter::IgnoredConnections),
         malformed_records: 0,
+        unwatched_unix_sockets: 0,
     }
 }

@@ -6,6 +6,7 @@ mod decode;
 mod kernel_types;
 mod loader;
 mod losses;
+mod unix_sockets;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -22,10 +23,14 @@ pub use kernel_types::KernelTypesError;
 pub use loader::{Backend, LoadError, Options, Unknown};
 pub use losses::KernelCounters;
 
+use unix_sockets::{Look, UnixSockets};
+
 use crate::event::{ClockOffset, ConnId, Event, KernelTime, Pid};
 
 /// Connection verdicts the kernel half has not picked up are withdrawn after this many newer ones.
 const REMEMBERED_VERDICTS: usize = 16_384;
+/// Interval of looking for ended Unix sockets.
+const LOOK_NANOS: u64 = 1_000_000_000;
 
 /// What the kernel half shall do with a connection from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +56,8 @@ pub struct Capture {
     /// Hides kernel addresses that serve as identities.
     identities: RandomState,
     malformed: u64,
+    unix_sockets: UnixSockets,
+    last_look: KernelTime,
 }
 
 impl Capture {
@@ -77,6 +84,8 @@ impl Capture {
             counters,
             identities: RandomState::new(),
             malformed: 0,
+            unix_sockets: UnixSockets::default(),
+            last_look: KernelTime::default(),
         })
     }
 
@@ -98,6 +107,7 @@ impl Capture {
     /// Hands every waiting event to `handle`, oldest first, at most `limit` of them. Returns how
     /// many there were.
     pub fn drain(&mut self, limit: usize, mut handle: impl FnMut(Event<'_>)) -> usize {
+        let look = self.look_at_unix_sockets();
         let mut drained = 0;
         while drained < limit {
             let Some(item) = self.ring.next() else { break };
@@ -107,7 +117,12 @@ impl Capture {
                     let (own, peer) = opened.unix_pair;
                     opened.unix_pair =
                         (hidden(&self.identities, own), hidden(&self.identities, peer));
+                    self.unix_sockets.on_opened(&opened);
                     handle(Event::Opened(opened));
+                }
+                Ok(Event::Data(data)) => {
+                    self.unix_sockets.on_data(&data);
+                    handle(Event::Data(data));
                 }
                 Ok(event) => handle(event),
                 Err(error) => {
@@ -116,7 +131,24 @@ impl Capture {
                 }
             }
         }
+        // Only once all that those sockets did before the look has been handed out.
+        if let Some((look, time)) = look {
+            if drained < limit {
+                for closed in self.unix_sockets.take_ended(&look, time) {
+                    handle(Event::Closed(closed));
+                }
+            }
+        }
         drained
+    }
+
+    fn look_at_unix_sockets(&mut self) -> Option<(Look, KernelTime)> {
+        let now = Self::now();
+        if self.unix_sockets.is_empty() || now.nanos_since(self.last_look) < LOOK_NANOS {
+            return None;
+        }
+        self.last_look = now;
+        Some((self.unix_sockets.look(), now))
     }
 
     /// Tells the kernel half whether a process is a target. With `lineage`, its future children
@@ -184,6 +216,7 @@ impl Capture {
     pub fn counters(&self) -> KernelCounters {
         let mut counters = losses::read(&self.counters);
         counters.malformed_records = self.malformed;
+        counters.unwatched_unix_sockets = self.unix_sockets.unwatched();
         counters
     }
 
