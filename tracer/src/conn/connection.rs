@@ -3,7 +3,7 @@
 use super::detection::{Detection, Finding};
 use super::stream::Stream;
 use super::{Counters, LossReason, Observation, Verdict};
-use crate::event::{Closed, CloseKind, ConnId, Data, Direction, Endpoint, KernelTime, Opened};
+use crate::event::{CloseKind, Closed, ConnId, Data, Direction, Endpoint, KernelTime, Opened};
 use crate::exchange::HeaderInterest;
 use crate::protocol::http1::Http1;
 use crate::protocol::{Host, Joint, Limits, Moment, Protocol, Segment, Standing};
@@ -81,8 +81,7 @@ impl Connection {
         let bytes = &data.head[..data.head.len().min(data.len as usize)];
         let rest = data.len - bytes.len() as u32;
         let tail = &data.tail[data.tail.len().saturating_sub(rest as usize)..];
-        let moment =
-            Moment { time: data.time, pid: data.pid, tid: data.tid, turn: data.turn };
+        let moment = Moment { time: data.time, pid: data.pid, tid: data.tid, turn: data.turn };
         let segment = Segment {
             direction: data.direction,
             moment,
@@ -102,8 +101,8 @@ impl Connection {
         out: &mut Vec<Observation>,
     ) {
         self.last_active = closed.time;
-        let complete =
-            self.sent.is_complete(closed.sent_end) && self.received.is_complete(closed.received_end);
+        let complete = self.sent.is_complete(closed.sent_end)
+            && self.received.is_complete(closed.received_end);
         let (mut host, stage) = self.host(closed.conn, shared, out);
         match stage {
             Stage::Http1 { http1, .. } => http1.on_closed(closed, complete, &mut host),
@@ -135,12 +134,7 @@ impl Connection {
     }
 
     /// Gives up the connection while its socket lives on.
-    pub(super) fn evict(
-        &mut self,
-        conn: ConnId,
-        shared: &mut Shared,
-        out: &mut Vec<Observation>,
-    ) {
+    pub(super) fn evict(&mut self, conn: ConnId, shared: &mut Shared, out: &mut Vec<Observation>) {
         if matches!(self.stage, Stage::Ignored) {
             return;
         }

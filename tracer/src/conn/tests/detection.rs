@@ -57,7 +57,8 @@ fn a_connection_older_than_the_agent_is_joined_at_the_next_request() {
 #[test]
 fn a_response_seen_first_is_skipped_and_counted() {
     for wire in [Wire::server(), Wire::client()] {
-        let run = wire.response(OK).request(GET).response(OK).request(GET).response(OK).gone().run();
+        let run =
+            wire.response(OK).request(GET).response(OK).request(GET).response(OK).gone().run();
         assert_eq!(run.losses(), [(LossReason::RequestUnseen, 1)]);
         let starts: Vec<_> = run.exchanges().iter().map(|e| e.start.0).collect();
         assert_eq!(starts, [1020, 1040]);

@@ -22,7 +22,10 @@ const CONVERSATION: [(&str, &str); 6] = [
         "GET /4 HTTP/1.1\r\nX: a\r\n b\r\n\r\nGET /5 HTTP/1.1\r\n\r\n",
         "HTTP/1.1 204 No\r\n\r\nHTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n",
     ),
-    ("PUT /6 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 500 X\r\nContent-Length: 1\r\n\r\nx"),
+    (
+        "PUT /6 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+        "HTTP/1.1 500 X\r\nContent-Length: 1\r\n\r\nx",
+    ),
     ("OPTIONS * HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nuntil the end"),
 ];
 

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn extensions_and_trailers_are_framing() {
-        let body = b"4;name=\"v;w\"\r\nWiki\r\n5 \r\npedia\r\n0;last\r\nDigest: x\r\nA: b\r\n\r\nNEXT";
+        let body =
+            b"4;name=\"v;w\"\r\nWiki\r\n5 \r\npedia\r\n0;last\r\nDigest: x\r\nA: b\r\n\r\nNEXT";
         assert_eq!(end_of(body), (Progress::Done(body.len() - 4), 9));
     }
 

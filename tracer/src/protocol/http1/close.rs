@@ -1,9 +1,9 @@
 //! What the end of a connection, or of one direction, means for the exchanges still open.
 
+use super::Http1;
 use super::body::Body;
 use super::ledger::slot;
 use super::side::{Kind, State};
-use super::Http1;
 use crate::event::{CloseKind, Closed, Direction};
 use crate::exchange::Outcome;
 use crate::protocol::{Host, LossReason};
@@ -16,6 +16,7 @@ impl Http1 {
         if self.opaque || !self.confirmed {
             return self.release(closed, host);
         }
+        self.lose_answered_head(closed.turns, host);
         if let Some(last) = self.requests.last_turn.max(self.responses.last_turn)
             && closed.turns > last
         {
@@ -24,6 +25,11 @@ impl Http1 {
             self.ledger.drop_all(LossReason::ResponseUnseen, host);
         }
         if self.responses_end(closed.kind) {
+            if let (State::Head(_), Some(turn)) = (&self.responses.state, self.responses.last_turn)
+            {
+                let slot = slot(Kind::Response, turn);
+                self.ledger.charge(slot, Some(LossReason::RequestUnseen), host);
+            }
             self.fail_open(closed, host);
         }
         self.peer_ended |= closed.kind == CloseKind::ReceiveEnd;
@@ -32,10 +38,6 @@ impl Http1 {
 
     /// More turns were made than seen: what is open was answered, or went on, unseen.
     fn close_unseen(&mut self, turns: u32, host: &mut Host<'_>) {
-        if let (State::Head(_), Some(turn)) = (&self.requests.state, self.requests.last_turn) {
-            self.ledger.lose_request(turn, LossReason::Unseen, host);
-            self.become_state(Kind::Request, State::Lost { from: turns }, host);
-        }
         self.ledger.drop_all(LossReason::ResponseUnseen, host);
         self.become_state(Kind::Response, State::Lost { from: turns }, host);
         let slot = slot(self.kind_of_turn(turns), turns);

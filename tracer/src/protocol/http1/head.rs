@@ -348,7 +348,8 @@ mod tests {
     fn framing_of(fields: &str) -> (Framing, Framing) {
         let interest = HeaderInterest::default();
         let as_request = request(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &interest);
-        let as_response = response(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes(), &interest);
+        let as_response =
+            response(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes(), &interest);
         (as_request.unwrap().framing, as_response.unwrap().framing)
     }
 
@@ -383,7 +384,8 @@ mod tests {
 
     #[test]
     fn only_fields_of_interest_are_kept() {
-        let bytes = b"GET /x HTTP/1.1\r\nHOST: a\r\nCookie: s\r\nX-B3-TraceId:  1 \r\nX-Ask: \xff\r\n\
+        let bytes =
+            b"GET /x HTTP/1.1\r\nHOST: a\r\nCookie: s\r\nX-B3-TraceId:  1 \r\nX-Ask: \xff\r\n\
             TraceParent: t\r\n\r\n";
         let interest = HeaderInterest { request: vec!["x-ask".into()], ..Default::default() };
         let parsed = request(bytes, &interest).unwrap();

@@ -79,9 +79,22 @@ impl Ledger {
         self.pending.front_mut()
     }
 
-    /// Whether a response being read is anybody's.
-    pub(super) fn awaits_response(&self) -> bool {
-        !self.pending.is_empty() || self.early.as_ref().is_some_and(|early| early.done.is_none())
+    /// Whether a response that is being read in `slot` is anybody's.
+    pub(super) fn awaits_response(&self, slot: u32) -> bool {
+        self.is_reading_early()
+            || self
+                .pending
+                .front()
+                .is_some_and(|front| front.exchange.response.is_some() || front.slot() <= slot)
+    }
+
+    /// Whether an early response is being read whose request should have come by now.
+    pub(super) fn is_early_before(&self, turn: u32) -> bool {
+        self.early.as_ref().is_some_and(|early| early.done.is_none() && early.began.turn < turn)
+    }
+
+    fn is_reading_early(&self) -> bool {
+        self.early.as_ref().is_some_and(|early| early.done.is_none())
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -191,11 +204,11 @@ impl Ledger {
         }
     }
 
-    /// Gives up the exchange that the response being read belongs to.
-    pub(super) fn lose_response(&mut self, reason: LossReason, host: &mut Host<'_>) {
-        if self.early.as_ref().is_some_and(|early| early.done.is_none()) {
+    /// Gives up the exchange that the response being read in `slot` belongs to.
+    pub(super) fn lose_response(&mut self, slot: u32, reason: LossReason, host: &mut Host<'_>) {
+        if self.is_reading_early() {
             self.drop_early(host);
-        } else {
+        } else if self.awaits_response(slot) {
             self.drop_front(reason, 1, host);
         }
     }
@@ -211,11 +224,14 @@ impl Ledger {
         back.exchange.response.is_some()
     }
 
-    /// Gives up an early response: its request was not seen after all.
-    pub(super) fn drop_early(&mut self, host: &mut Host<'_>) {
-        if self.early.take().is_some() {
-            host.lose(LossReason::RequestUnseen, 1);
-        }
+    /// Gives up an early response: its request was not seen after all. Returns whether that
+    /// response was still being read.
+    pub(super) fn drop_early(&mut self, host: &mut Host<'_>) -> bool {
+        let Some(early) = self.early.take() else {
+            return false;
+        };
+        host.lose(LossReason::RequestUnseen, 1);
+        early.done.is_none()
     }
 
     /// Gives up everything begun.

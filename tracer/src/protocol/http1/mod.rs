@@ -63,11 +63,16 @@ impl Protocol for Http1 {
             self.ledger.settle(slot, host);
         }
         self.join(kind, segment, host);
+        let is_blank = self.is_blank(kind, segment);
         self.read(kind, segment, host);
         if self.rejected {
             return Standing::Rejected;
         }
-        if self.confirmed {
+        // Whose a response is can be told once its head is complete.
+        let is_unclear = kind == Kind::Response
+            && matches!(self.responses.state, State::Head(_))
+            && !self.ledger.awaits_response(slot);
+        if self.confirmed && !is_blank && !is_unclear {
             let loss = match kind {
                 Kind::Request => LossReason::HeadGap,
                 Kind::Response => LossReason::RequestUnseen,
@@ -137,10 +142,20 @@ impl Http1 {
     /// Joins a segment to what was seen before it.
     fn join(&mut self, kind: Kind, segment: &Segment<'_>, host: &mut Host<'_>) {
         let turn = segment.moment.turn;
+        if kind == Kind::Response && self.ledger.is_early_before(turn) {
+            self.drop_early(host);
+        }
+        let side = self.side(kind);
+        let later = side.last_turn.is_some_and(|last| turn > last);
         match segment.joint {
+            Joint::Contiguous if later && side.is_weak() => {
+                // The end of something unseen, taken for the beginning of a first line.
+                let last = side.last_turn.unwrap_or(turn);
+                self.lose_message(kind, last, LossReason::HeadGap, host);
+                self.rejected = false;
+            }
             Joint::Contiguous => {
                 let side = self.side(kind);
-                let later = side.last_turn.is_some_and(|last| turn > last);
                 if later
                     && matches!(side.state, State::Body(Body::Blind(_)))
                     && is_message_start(kind, segment.bytes)
@@ -152,6 +167,16 @@ impl Http1 {
             Joint::Unseen(len) => self.pass_unseen(kind, len, turn, host),
             Joint::Overlap => self.lose_message(kind, turn, LossReason::Desync, host),
         }
+    }
+
+    /// Whether a segment is only empty lines between messages. Before a response there are none.
+    fn is_blank(&mut self, kind: Kind, segment: &Segment<'_>) -> bool {
+        let is_between = match self.side(kind).state {
+            State::Start => true,
+            State::Lost { .. } => kind == Kind::Request,
+            _ => false,
+        };
+        segment.rest == 0 && is_between && head::empty_lines(segment.bytes) == segment.bytes.len()
     }
 
     /// Passes bytes that no event told of.
@@ -167,13 +192,17 @@ impl Http1 {
         let turn_between = turn > last_turn.saturating_add(2);
         let next = turn.saturating_add(1);
         let mut from = if later { turn } else { next };
+        let was_head = matches!(side.state, State::Head(_));
         match &mut side.state {
             State::Lost { .. } => return,
             State::Start => from = if turn_between { turn } else { next },
             State::Head(_) if !confirmed => self.rejected = true,
             State::Head(_) => match kind {
                 Kind::Request => self.ledger.lose_request(last_turn, LossReason::HeadGap, host),
-                Kind::Response => self.ledger.lose_response(LossReason::HeadGap, host),
+                Kind::Response => {
+                    let slot = slot(kind, last_turn);
+                    self.ledger.lose_response(slot, LossReason::HeadGap, host);
+                }
             },
             State::Body(body) if body.covers(u64::from(len)) || (!later && body.may_go_blind()) => {
                 body.skip(u64::from(len), &[]);
@@ -191,7 +220,7 @@ impl Http1 {
         }
         if from > turn {
             match kind {
-                Kind::Request if !later => {
+                Kind::Request if !later && !was_head => {
                     self.ledger.lose_request(turn, LossReason::HeadGap, host);
                 }
                 Kind::Request => {}
@@ -204,7 +233,8 @@ impl Http1 {
     /// A message's last bytes were not seen. For a request that does no harm.
     fn end_unseen(&mut self, kind: Kind, host: &mut Host<'_>) {
         if kind == Kind::Response {
-            self.ledger.lose_response(LossReason::ResponseUnseen, host);
+            let slot = slot(kind, self.responses.last_turn.unwrap_or(0));
+            self.ledger.lose_response(slot, LossReason::ResponseUnseen, host);
         }
     }
 
@@ -243,17 +273,23 @@ impl Http1 {
     ) -> usize {
         let turn = segment.moment.turn;
         let empty = head::empty_lines(bytes);
-        if turn >= from && empty == bytes.len() {
-            return bytes.len();
+        if kind == Kind::Request && turn >= from && empty == bytes.len() {
+            return empty;
         }
         let after_gap = matches!(segment.joint, Joint::Unseen(_));
         let found = turn >= from
+            && empty < bytes.len()
             && is_message_start(kind, bytes)
             && (kind == Kind::Request || self.ledger.rejoin(slot(kind, turn), after_gap, host));
         if found {
             self.become_state(kind, State::Start, host);
             self.side(kind).rejoined = true;
             return empty;
+        }
+        if kind == Kind::Response {
+            // Part of a response to what was asked before it.
+            self.ledger.drop_through(slot(kind, turn), host);
+            self.lose_answered_head(turn, host);
         }
         self.stray = true;
         self.rejected = !self.confirmed;
@@ -321,9 +357,7 @@ impl Http1 {
         };
         *host.buffered = host.buffered.saturating_sub(partial.bytes.len());
         let PartialHead { bytes: held_bytes, began, offset, .. } = *partial;
-        if let Err(error) =
-            self.read_head(kind, &held_bytes[..end], offset, began, moment, host)
-        {
+        if let Err(error) = self.read_head(kind, &held_bytes[..end], offset, began, moment, host) {
             self.refuse_head(kind, error, moment, host);
         }
         end - held
@@ -349,13 +383,11 @@ impl Http1 {
         if partial.line_is_valid {
             return given;
         }
-        let may_be = is_message_start(kind, &partial.bytes)
-            && (confirmed || partial.bytes.len() <= MAX_UNPROVEN);
-        if !may_be {
+        let has_line = partial.bytes.contains(&b'\n');
+        let is_too_long = !has_line && !confirmed && partial.bytes.len() > MAX_UNPROVEN;
+        if is_too_long || !is_message_start(kind, &partial.bytes) {
             self.lose_message(kind, moment.turn, LossReason::BadHead, host);
-            return given;
-        }
-        if partial.bytes.contains(&b'\n') {
+        } else if has_line {
             partial.line_is_valid = true;
             self.confirm(kind, moment.turn, host);
         }
@@ -394,6 +426,14 @@ impl Http1 {
         if !self.confirmed {
             self.confirmed = true;
             self.ledger.open(kind, turn);
+            if let (Kind::Response, State::Head(_), Some(turn)) =
+                (kind, &self.requests.state, self.requests.last_turn)
+            {
+                // The beginning of a request, accounted for when its rest is seen or not.
+                let slot = slot(Kind::Request, turn);
+                self.ledger.settle(slot, host);
+                self.ledger.charge(slot, None, host);
+            }
             self.ledger.settle(slot(kind, turn), host);
         }
     }
@@ -436,7 +476,7 @@ impl Http1 {
             outcome: Outcome::Complete,
         });
         let early = if self.requests.rejoined || takes_no_early {
-            self.ledger.drop_early(host);
+            self.drop_early(host);
             None
         } else {
             self.ledger.early.take()
@@ -458,6 +498,14 @@ impl Http1 {
         self.ledger.respond(early.head, early.began, host);
         if let Some((end, size)) = early.done {
             self.finish_response(size, end, host);
+        }
+    }
+
+    /// Gives up a response whose request did not come after all.
+    fn drop_early(&mut self, host: &mut Host<'_>) {
+        if self.ledger.drop_early(host) {
+            let from = self.responses.last_turn.map_or(0, |turn| turn.saturating_add(1));
+            self.become_state(Kind::Response, State::Lost { from }, host);
         }
     }
 
@@ -502,11 +550,11 @@ impl Http1 {
         now: Moment,
         host: &mut Host<'_>,
     ) {
-        self.ledger.drop_early(host);
-        let in_step =
-            matches!(self.requests.state, State::Start) && !self.responses.rejoined;
+        self.drop_early(host);
+        let in_step = matches!(self.requests.state, State::Start) && !self.responses.rejoined;
         if self.role == Role::Server || !in_step {
             self.stray = true;
+            self.lose_answered_head(now.turn, host);
             self.ledger.orphan(now.turn);
             let from = now.turn.saturating_add(1);
             return self.become_state(Kind::Response, State::Lost { from }, host);
@@ -516,6 +564,18 @@ impl Http1 {
         match has_body.then(|| Body::new(framing)).flatten() {
             Some(body) => self.become_state(Kind::Response, State::Body(body), host),
             None => self.end_message(Kind::Response, 0, now, host),
+        }
+    }
+
+    /// Something answers a request of which only the beginning was seen.
+    fn lose_answered_head(&mut self, turn: u32, host: &mut Host<'_>) {
+        if let (State::Head(_), Some(asked)) = (&self.requests.state, self.requests.last_turn)
+            && asked < turn
+            && self.confirmed
+        {
+            self.ledger.lose_request(asked, LossReason::HeadGap, host);
+            let from = turn.saturating_add(1);
+            self.become_state(Kind::Request, State::Lost { from }, host);
         }
     }
 
@@ -539,13 +599,7 @@ impl Http1 {
     }
 
     /// Accounts for the bytes of a segment whose content is not known.
-    fn pass_rest(
-        &mut self,
-        kind: Kind,
-        rest: u64,
-        segment: &Segment<'_>,
-        host: &mut Host<'_>,
-    ) {
+    fn pass_rest(&mut self, kind: Kind, rest: u64, segment: &Segment<'_>, host: &mut Host<'_>) {
         let turn = segment.moment.turn;
         match &mut self.side(kind).state {
             State::Lost { from } => {
@@ -599,12 +653,7 @@ impl Http1 {
         }
     }
 
-    fn finish_response(
-        &mut self,
-        size: u64,
-        end: crate::event::KernelTime,
-        host: &mut Host<'_>,
-    ) {
+    fn finish_response(&mut self, size: u64, end: crate::event::KernelTime, host: &mut Host<'_>) {
         if let Some(front) = self.ledger.front()
             && front.exchange.response.is_some()
         {
@@ -623,13 +672,7 @@ impl Http1 {
     }
 
     /// Gives up the message being read; the direction is out of step until its next turn.
-    fn lose_message(
-        &mut self,
-        kind: Kind,
-        turn: u32,
-        reason: LossReason,
-        host: &mut Host<'_>,
-    ) {
+    fn lose_message(&mut self, kind: Kind, turn: u32, reason: LossReason, host: &mut Host<'_>) {
         let from = turn.saturating_add(1);
         if !self.confirmed {
             self.rejected = true;
@@ -644,8 +687,11 @@ impl Http1 {
             }
             (Kind::Request, State::Lost { .. }) => self.stray = true,
             (Kind::Request, _) => self.ledger.lose_request(turn, reason, host),
-            (Kind::Response, _) if !self.ledger.awaits_response() => self.stray = true,
-            (Kind::Response, _) => self.ledger.lose_response(reason, host),
+            (Kind::Response, _) => {
+                let slot = slot(kind, turn);
+                self.stray = !self.ledger.awaits_response(slot);
+                self.ledger.lose_response(slot, reason, host);
+            }
         }
         self.become_state(kind, State::Lost { from }, host);
     }

@@ -68,6 +68,11 @@ impl Side {
         if let State::Head(head) = &self.state { head.bytes.len() } else { 0 }
     }
 
+    /// Whether it is in a message only on the strength of a few bytes.
+    pub(super) fn is_weak(&self) -> bool {
+        self.rejoined && matches!(&self.state, State::Head(head) if !head.line_is_valid)
+    }
+
     /// Moves on, giving back what was held.
     pub(super) fn become_state(&mut self, state: State, buffered: &mut usize) {
         *buffered = buffered.saturating_sub(self.buffered());
