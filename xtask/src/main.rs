@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod demo;
 mod privilege;
 mod setup;
@@ -36,6 +37,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Run unit, integration and end-to-end tests
     Test(test::Arguments),
+    /// Measure
+    Bench(bench::Arguments),
     /// Trace a request on other kernels, in virtual machines
     Vm(vm::Arguments),
     /// Run a command as root, by sudo where needed
@@ -62,6 +65,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup { parts } => setup::ensure(&parts),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run_all(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::AsRoot { command } => privilege::replace_self(&command),
     }

@@ -28,6 +28,7 @@ fn check_backend(console: &str, backend: &str) -> Result<()> {
     let log = section(console, &format!("log {backend}"))?;
     ensure!(log.contains("exit status 0"), "the agent failed:\n{log}");
     let report = Report::in_log(log)?;
+    ensure!(report.json["backend"] == backend, "its report is {}", report.json);
     ensure!(report.spans == 2 && report.lost() == 0, "its report is {}", report.json);
 
     let text = section(console, &format!("spans {backend}"))?;

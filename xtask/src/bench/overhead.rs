@@ -1,0 +1,306 @@
+//! What tracing costs: nginx and a Flask service, untraced, traced by the agent, and for Flask
+//! instrumented with OpenTelemetry's Python SDK.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use tracer_tests::service::{Gunicorn, Nginx, Service};
+use tracer_tests::{AgentOptions, Backend, Rotel};
+
+use super::Effort;
+use super::cpu::{Cpu, Memory};
+use super::load::{Load, Measured};
+use super::report::{Report, Table, median};
+use crate::shell::{note, output, step};
+
+const FIXED_RATE: u32 = 10_000;
+const UNTRACED: &str = "untraced";
+
+pub(crate) fn run(effort: Effort) -> Result<Report> {
+    let rotel = Rotel::blackhole()?;
+    let nginx = Nginx::new("location / { }")?.file("hello", b"hello\n")?.start()?;
+    let flask = Gunicorn::default().start()?;
+    let instrumented = instrumented_flask(&rotel.http_endpoint())?;
+    check_instrumentation()?;
+
+    let agent =
+        || AgentOptions::new(Backend::Auto).without_file().otlp_grpc(&rotel.grpc_endpoint());
+    let untraced = |service| Variant { name: UNTRACED, service, agent: None, ends: 0 };
+    let nginx_variants =
+        || vec![untraced(&nginx), Variant::traced("agent", &nginx, agent().pid(nginx.pid()), 1)];
+    let mut saturated = nginx_variants();
+    let both_ends = agent().port(nginx.port());
+    saturated.push(Variant::traced("agent, both ends", &nginx, both_ends, 2));
+    let scenarios = [
+        Scenario {
+            name: "nginx_saturated",
+            title: "nginx, 1 worker, 6-byte file, saturated by wrk -t1 -c32".to_owned(),
+            load: Load::Saturating { connections: 32 },
+            variants: saturated,
+        },
+        Scenario {
+            name: "nginx_fixed_rate",
+            title: format!("the same nginx at {FIXED_RATE} req/s from h2load (HTTP/1.1)"),
+            load: Load::Paced { rate: FIXED_RATE },
+            variants: nginx_variants(),
+        },
+        Scenario {
+            name: "flask_saturated",
+            title: "Flask under gunicorn, 1 sync worker, saturated by wrk -t1 -c4".to_owned(),
+            load: Load::Saturating { connections: 4 },
+            variants: vec![
+                untraced(&flask),
+                Variant::traced("agent", &flask, agent().pid(flask.pid()), 1),
+                Variant { name: "opentelemetry sdk", ..untraced(&instrumented) },
+            ],
+        },
+    ];
+
+    let mut report = Report::new("overhead", conditions(effort)?);
+    for scenario in &scenarios {
+        step(&scenario.title);
+        let rounds = scenario.measure(effort)?;
+        scenario.report(&rounds, &mut report);
+    }
+    Ok(report)
+}
+
+/// Flask as OpenTelemetry's documentation tells to instrument it without code.
+fn instrumented_flask(endpoint: &str) -> Result<Service> {
+    Gunicorn::default()
+        .wrapped_by(&["opentelemetry-instrument"])
+        .env("OTEL_SERVICE_NAME", "flask")
+        .env("OTEL_TRACES_EXPORTER", "otlp")
+        .env("OTEL_METRICS_EXPORTER", "none")
+        .env("OTEL_LOGS_EXPORTER", "none")
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        .start()
+}
+
+/// An SDK that silently exports nothing would look cheap.
+fn check_instrumentation() -> Result<()> {
+    let mut rotel = Rotel::start()?;
+    let flask = instrumented_flask(&rotel.http_endpoint())?;
+    flask.get("/hello")?;
+    let spans = rotel.wait_for_spans(1).context("the OpenTelemetry SDK exported nothing")?;
+    ensure!(spans.servers().only()?.service() == "flask", "unexpected spans:\n{spans}");
+    Ok(())
+}
+
+fn conditions(effort: Effort) -> Result<Vec<String>> {
+    let kernel = output(&mut crate::shell::command("uname", ["-sr"]))?;
+    let cpus = std::thread::available_parallelism()?;
+    Ok(vec![
+        format!("{}, {cpus} CPUs, everything on this machine over loopback.", kernel.trim()),
+        format!(
+            "{} rounds of {} s a variant, variants taking turns; medians, ratios by round.",
+            effort.rounds, effort.seconds
+        ),
+        "Agent (gRPC) and SDK (HTTP) export every span to a rotel collector that discards them."
+            .to_owned(),
+    ])
+}
+
+struct Scenario<'a> {
+    name: &'static str,
+    title: String,
+    load: Load,
+    /// The first one is what the others are compared with.
+    variants: Vec<Variant<'a>>,
+}
+
+struct Variant<'a> {
+    name: &'static str,
+    service: &'a Service,
+    agent: Option<AgentOptions>,
+    /// Spans that the agent makes of a request.
+    ends: u64,
+}
+
+impl<'a> Variant<'a> {
+    fn traced(name: &'static str, service: &'a Service, agent: AgentOptions, ends: u64) -> Self {
+        Self { name, service, agent: Some(agent), ends }
+    }
+
+    fn key(&self) -> String {
+        self.name.replace(", ", "_").replace(' ', "_")
+    }
+
+    fn measure(&self, load: Load, seconds: u32) -> Result<Round> {
+        let agent = self.agent.as_ref().map(AgentOptions::start).transpose()?;
+        let agent_pid = agent.as_ref().map(tracer_tests::Agent::pid);
+        let threads_before = agent_pid.map(Cpu::by_thread).transpose()?;
+        let server_before = Cpu::of_tree(self.service.pid())?;
+        let measured = load.run(&self.service.url("/hello"), seconds)?;
+        let server = Cpu::of_tree(self.service.pid())?.since(server_before);
+
+        let (Some(agent), Some(before)) = (agent, threads_before) else {
+            return Ok(Round { measured, server, agent: None });
+        };
+        let memory = Memory::of(agent.pid())?;
+        // The last batches are still on their way; what exporting them takes belongs to the cost,
+        // but threads cannot be asked any more once the agent has stopped.
+        let mut threads = Cpu::by_thread(agent.pid())?;
+        for (name, cpu) in &mut threads {
+            *cpu = cpu.since(before.get(name).copied().unwrap_or_default());
+        }
+        let report = agent.stop()?.report;
+        let expected = measured.requests * self.ends;
+        // wrk stops with requests under way, which it does not count and the server answers.
+        ensure!(
+            report.spans + report.lost() >= expected,
+            "{} requests, but {} spans and {} losses",
+            measured.requests,
+            report.spans,
+            report.lost()
+        );
+        let exported = report.exported.values().sum();
+        let (spans, lost) = (report.spans, report.lost());
+        Ok(Round {
+            measured,
+            server,
+            agent: Some(AgentRound { threads, memory, spans, exported, lost }),
+        })
+    }
+}
+
+struct Round {
+    measured: Measured,
+    /// Of the server's processes, probes included.
+    server: Cpu,
+    agent: Option<AgentRound>,
+}
+
+struct AgentRound {
+    threads: BTreeMap<String, Cpu>,
+    memory: Memory,
+    spans: u64,
+    exported: u64,
+    lost: u64,
+}
+
+impl Round {
+    fn per_request(&self, microseconds: f64) -> f64 {
+        microseconds / self.measured.requests as f64
+    }
+
+    fn agent_cpu(&self) -> f64 {
+        let agent = self.agent.iter().flat_map(|agent| agent.threads.values());
+        self.per_request(agent.map(|cpu| cpu.total()).sum())
+    }
+}
+
+impl Scenario<'_> {
+    /// Rounds by variant.
+    fn measure(&self, effort: Effort) -> Result<Vec<Vec<Round>>> {
+        // Page cache, interpreter and processor clock warm up unmeasured.
+        for variant in &self.variants {
+            self.load.run(&variant.service.url("/hello"), 1)?;
+        }
+        let mut rounds: Vec<Vec<Round>> = self.variants.iter().map(|_| Vec::new()).collect();
+        for number in 1..=effort.rounds {
+            for (variant, rounds) in self.variants.iter().zip(&mut rounds) {
+                let round = variant
+                    .measure(self.load, effort.seconds)
+                    .with_context(|| format!("{}, {}", self.title, variant.name))?;
+                note(format!(
+                    "round {number}: {:<18} {:>8.0} req/s",
+                    variant.name, round.measured.per_second
+                ));
+                rounds.push(round);
+            }
+        }
+        Ok(rounds)
+    }
+
+    fn report(&self, rounds: &[Vec<Round>], report: &mut Report) {
+        let mut table = Table::new(
+            &self.title,
+            &[
+                "",
+                "req/s",
+                "ratio",
+                "p50 µs",
+                "p99 µs",
+                "server µs/req",
+                "(system)",
+                "added",
+                "agent µs/req",
+                "agent MiB",
+                "(peak)",
+                "spans",
+                "exported",
+                "lost",
+            ],
+        );
+        let mut split = Table::new(
+            format!("{}: where the time goes, CPU µs a request", self.name),
+            &["", "added to the server (probes)", "agent, by thread"],
+        );
+        let untraced = &rounds[0];
+        for (variant, rounds) in self.variants.iter().zip(rounds) {
+            let of = |value: &dyn Fn(&Round) -> f64| median(rounds.iter().map(value));
+            let against = |value: &dyn Fn(&Round, &Round) -> f64| {
+                median(rounds.iter().zip(untraced).map(|(round, base)| value(round, base)))
+            };
+            let server = |round: &Round| round.per_request(round.server.total());
+            let mut cells = vec![variant.name.to_owned()];
+            let mut cell = |name: &str, value: f64, decimals: usize| {
+                report.figure(format!("{}.{}.{name}", self.name, variant.key()), value);
+                cells.push(format!("{value:.decimals$}"));
+            };
+            cell("requests_per_second", of(&|it| it.measured.per_second), 0);
+            let ratio = against(&|it, base| it.measured.per_second / base.measured.per_second);
+            cell("throughput_ratio", ratio, 3);
+            cell("p50_us", of(&|it| it.measured.p50_us), 0);
+            cell("p99_us", of(&|it| it.measured.p99_us), 0);
+            cell("server_cpu_us_per_request", of(&server), 2);
+            let system = |it: &Round| it.per_request(it.server.system);
+            cell("server_system_cpu_us_per_request", of(&system), 2);
+            let added = against(&|it, base| server(it) - server(base));
+            cell("added_server_cpu_us_per_request", added, 2);
+            if variant.agent.is_some() {
+                let agent = |value: &dyn Fn(&AgentRound) -> f64| {
+                    median(rounds.iter().filter_map(|round| round.agent.as_ref()).map(value))
+                };
+                let total = |count: &dyn Fn(&AgentRound) -> u64| {
+                    let counts = rounds.iter().filter_map(|round| round.agent.as_ref()).map(count);
+                    counts.sum::<u64>() as f64
+                };
+                cell("agent_cpu_us_per_request", of(&Round::agent_cpu), 2);
+                cell("agent_rss_mib", agent(&|it| it.memory.resident), 1);
+                cell("agent_peak_rss_mib", agent(&|it| it.memory.peak), 1);
+                cell("spans", total(&|it| it.spans), 0);
+                cell("exported", total(&|it| it.exported), 0);
+                cell("lost", total(&|it| it.lost), 0);
+
+                let threads = threads(rounds);
+                for (name, cpu) in &threads {
+                    let figure = format!("agent_thread.{name}.cpu_us_per_request");
+                    report.figure(format!("{}.{}.{figure}", self.name, variant.key()), *cpu);
+                }
+                let threads = threads.iter().map(|(name, cpu)| format!("{name} {cpu:.2}"));
+                split.row(vec![
+                    variant.name.to_owned(),
+                    format!("{added:.2}"),
+                    threads.collect::<Vec<_>>().join(", "),
+                ]);
+            }
+            table.row(cells);
+        }
+        report.table(table);
+        report.table(split);
+    }
+}
+
+/// Median processor time a request, by the agent's thread names.
+fn threads(rounds: &[Round]) -> BTreeMap<String, f64> {
+    let mut names = BTreeMap::<&String, Vec<f64>>::new();
+    for round in rounds {
+        for (name, cpu) in round.agent.iter().flat_map(|agent| &agent.threads) {
+            names.entry(name).or_default().push(round.per_request(cpu.total()));
+        }
+    }
+    names.into_iter().map(|(name, values)| (name.clone(), median(values))).collect()
+}
