@@ -18,6 +18,7 @@ mod namespace;
 pub mod port;
 mod process;
 mod rotel;
+pub mod scenario;
 pub mod service;
 mod span;
 pub mod wait;
