@@ -231,6 +231,11 @@ impl Agent {
         Ok(spans)
     }
 
+    /// Fails, with the end of its log, if it exited.
+    pub fn check_running(&mut self) -> Result<()> {
+        self.process.check_running()
+    }
+
     /// What it printed on standard error so far.
     pub fn log(&self) -> String {
         self.process.log()

@@ -169,7 +169,7 @@ impl Expected {
     #[track_caller]
     pub fn check(&self, span: &Span) {
         let differences = self.differences(span);
-        assert!(differences.is_empty(), "of {span:#?}\n{differences}");
+        assert!(differences.is_empty(), "{differences}of {span:?}");
     }
 
     fn differences(&self, span: &Span) -> String {
