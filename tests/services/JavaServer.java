@@ -15,8 +15,8 @@ import java.util.List;
 import java.util.concurrent.Executors;
 
 public class JavaServer {
-    private static final HttpClient CLIENT =
-            HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    // Offers the upgrade to HTTP/2 with its first request, as this client does by default.
+    private static final HttpClient CLIENT = HttpClient.newHttpClient();
 
     public static void main(String[] arguments) throws IOException {
         InetAddress loopback = InetAddress.getByName("127.0.0.1");

@@ -49,6 +49,12 @@ async def app(scope, receive, send):
             line = f"line {number}\n".encode()
             await send({"type": "http.response.body", "body": line, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+    elif path.startswith("/blocks/"):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(int(path.removeprefix("/blocks/"))):
+            block = bytes(65536)
+            await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
     elif path == "/call":
         query = dict(urllib.parse.parse_qsl(scope["query_string"].decode()))
         passed_on = {
@@ -56,8 +62,11 @@ async def app(scope, receive, send):
             for name, value in scope["headers"]
             if name in (b"traceparent", b"tracestate")
         }
-        async with httpx.AsyncClient() as client:
-            called = await client.get(query["url"], headers=passed_on)
-        await answer(send, 200, str(called.status_code).encode())
+        try:
+            async with httpx.AsyncClient() as client:
+                called = await client.get(query["url"], headers=passed_on)
+            await answer(send, 200, str(called.status_code).encode())
+        except httpx.HTTPError as error:
+            await answer(send, 502, f"{error}\n".encode())
     else:
         await answer(send, 404, b"not found\n")

@@ -26,6 +26,7 @@ def echo():
     return Response(request.get_data(), content_type="application/octet-stream")
 
 
+@app.get("/stream", defaults={"count": 5})
 @app.get("/stream/<int:count>")
 def stream(count):
     return Response((f"line {number}\n" for number in range(count)), content_type="text/plain")
@@ -39,5 +40,8 @@ def call():
         for name in ("traceparent", "tracestate")
         if name in request.headers
     }
-    answer = requests.get(request.args["url"], headers=passed_on, timeout=10)
+    try:
+        answer = requests.get(request.args["url"], headers=passed_on, timeout=10)
+    except requests.RequestException as error:
+        return f"{error}\n", 502
     return {"status": answer.status_code, "length": len(answer.content)}

@@ -1,4 +1,5 @@
-// A service on Node's own HTTP server, with undici as its client; knows nothing of tracing.
+// A service on Node's own HTTP server, with undici and the
+// built-in fetch as its clients; knows nothing of tracing.
 'use strict';
 
 const http = require('node:http');
@@ -12,9 +13,15 @@ const passedOn = (headers) =>
   );
 
 async function call(incoming, url) {
-  const answer = await undici(url.searchParams.get('url'), { headers: passedOn(incoming.headers) });
+  const answer = await undici(url, { headers: passedOn(incoming.headers) });
   const body = await answer.body.text();
   return JSON.stringify({ status: answer.statusCode, length: body.length });
+}
+
+async function callByFetch(incoming, url) {
+  const answer = await fetch(url, { headers: passedOn(incoming.headers) });
+  const body = await answer.text();
+  return JSON.stringify({ status: answer.status, length: body.length });
 }
 
 const server = http.createServer(async (incoming, outgoing) => {
@@ -30,7 +37,8 @@ const server = http.createServer(async (incoming, outgoing) => {
       for (let number = 0; number < 5; number += 1) outgoing.write(`line ${number}\n`);
       outgoing.end();
     } else if (url.pathname === '/call') {
-      outgoing.end(await call(incoming, url));
+      const client = process.env.CLIENT === 'fetch' ? callByFetch : call;
+      outgoing.end(await client(incoming, url.searchParams.get('url')));
     } else {
       outgoing.writeHead(404).end('not found\n');
     }

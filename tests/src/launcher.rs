@@ -15,6 +15,9 @@ use crate::process::Process;
 /// Ends the output of one command; not a line a client would print.
 const END: &str = "==== tracer launcher ====";
 
+/// Seconds after which a server that does not answer fails a test.
+const CURL_PATIENCE: &str = "30";
+
 /// A shell that runs commands one after the other.
 pub struct Launcher {
     process: Process,
@@ -93,6 +96,17 @@ impl Launcher {
         Ok(Output { code, pid, stdout, stderr: read_lossy(&stderr)? })
     }
 
+    /// Runs `curl` with these arguments; it must succeed, whatever the status of the response.
+    pub fn curl<I, S>(&mut self, arguments: I) -> Result<Output>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        let words = ["curl", "--silent", "--show-error", "--max-time", CURL_PATIENCE];
+        let words = words.map(str::to_owned).into_iter();
+        self.run(words.chain(arguments.into_iter().map(|it| it.as_ref().to_owned())))?.success()
+    }
+
     fn read_to_end_marker(&mut self) -> Result<(String, i32, u32)> {
         let mut stdout = Vec::new();
         loop {
@@ -110,6 +124,14 @@ impl Launcher {
             return Ok((String::from_utf8_lossy(&stdout).into_owned(), code, pid));
         }
     }
+}
+
+/// The `User-Agent` of the installed curl.
+pub fn curl_user_agent() -> Result<String> {
+    let output = Command::new("curl").arg("--version").output().context("cannot run curl")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().nth(1).context("curl does not tell its version")?;
+    Ok(format!("curl/{version}"))
 }
 
 fn read_lossy(path: &Path) -> Result<String> {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod expect;
 pub mod http;
 mod launcher;
 pub mod layout;
@@ -17,12 +18,14 @@ mod namespace;
 pub mod port;
 mod process;
 mod rotel;
+pub mod scenario;
 pub mod service;
 mod span;
 pub mod wait;
 
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
-pub use launcher::{Launcher, Output};
+pub use expect::{Expected, check_resource};
+pub use launcher::{Launcher, Output, curl_user_agent};
 pub use namespace::Namespace;
 pub use process::Process;
 pub use rotel::Rotel;
@@ -38,4 +41,15 @@ pub use span::{Attributes, Kind, Link, Span, Spans, Status, Value};
 /// ```
 pub fn backends() -> [Backend; 2] {
     [Backend::Socket, Backend::Syscall]
+}
+
+/// Runs a scenario on each backend in turn; what a failed test prints names the one it failed on.
+pub fn on_each_backend(
+    scenario: impl Fn(Backend) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for backend in backends() {
+        eprintln!("backend {backend}:");
+        scenario(backend)?;
+    }
+    Ok(())
 }

@@ -25,17 +25,21 @@ pub struct Rotel {
 impl Rotel {
     /// Prints every span, for [`Rotel::spans`].
     pub fn start() -> Result<Self> {
-        Self::launch(&["--debug-log", "traces", "--debug-log-verbosity", "detailed"])
+        Self::start_at(port::free()?, port::free()?)
+    }
+
+    /// [`Rotel::start`] at ports that somebody sends to already.
+    pub fn start_at(grpc: u16, http: u16) -> Result<Self> {
+        Self::launch(grpc, http, &["--debug-log", "traces", "--debug-log-verbosity", "detailed"])
     }
 
     /// Takes spans and forgets them, for benchmarks.
     pub fn blackhole() -> Result<Self> {
-        Self::launch(&[])
+        Self::launch(port::free()?, port::free()?, &[])
     }
 
-    fn launch(arguments: &[&str]) -> Result<Self> {
+    fn launch(grpc: u16, http: u16, arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("tracer-rotel-").tempdir()?;
-        let (grpc, http) = (port::free()?, port::free()?);
         let mut command = Command::new(layout::rotel()?);
         command
             .args(["start", "--exporter", "blackhole"])
