@@ -49,6 +49,11 @@ pub fn service_source(name: &str) -> PathBuf {
     workspace().join("tests/services").join(name)
 }
 
+/// A small peer that tests run, by file name.
+pub fn program(name: &str) -> PathBuf {
+    workspace().join("tests/programs").join(name)
+}
+
 /// The agent: `TRACER_BIN`, else the release build.
 pub fn agent() -> Result<PathBuf> {
     let path =

@@ -20,9 +20,10 @@ mod rotel;
 pub mod service;
 mod span;
 pub mod wait;
+pub mod wire;
 
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
-pub use launcher::{Launcher, Output};
+pub use launcher::{Background, Launcher, Output};
 pub use namespace::Namespace;
 pub use process::Process;
 pub use rotel::Rotel;
