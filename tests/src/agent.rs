@@ -220,6 +220,20 @@ impl Agent {
         })
     }
 
+    /// Waits for the spans that must come, then stops it; fails unless there are exactly that many.
+    pub fn stop_after(mut self, count: usize) -> Result<Finished> {
+        self.wait_for_spans(count)?;
+        let finished = self.stop()?;
+        ensure!(
+            finished.spans.len() == count,
+            "expected {count} spans, found {}:\n{}{}",
+            finished.spans.len(),
+            finished.spans,
+            finished.log
+        );
+        Ok(finished)
+    }
+
     /// What it printed on standard error so far.
     pub fn log(&self) -> String {
         self.process.log()
