@@ -885,12 +885,9 @@ fn forwarded_through_a_real_proxy() -> Result<()> {
 
 #[test]
 fn a_process_that_calls_itself_is_both_ends() -> Result<()> {
-    let program = layout::program("calls.py");
     for backend in backends() {
         let (mut launcher, agent) = start(backend)?;
-        let python = layout::python_program("python3")?;
-        let words = [&python.to_string_lossy(), &program.to_string_lossy(), "send", "recv"];
-        let output = launcher.run(words.map(|word| word.to_owned()))?.success()?;
+        let output = launcher.run(layout::python("calls.py", &["send", "recv"])?)?.success()?;
         let finished = agent.stop_after(2)?;
         assert_eq!(
             summaries(&finished.spans),

@@ -1,8 +1,8 @@
 """One end of a connection that does exactly what it is told, step by step:
 
-    wire.py serve STEPS              listens on a free port, prints `listening PORT`, takes one
-                                     connection
-    wire.py call PORT STEPS [HOST]   connects to it
+    wire.py serve PORT STEPS    listens on a port (0: a free one), prints `listening PORT`, takes
+                                one connection
+    wire.py call PORT STEPS     connects to it
 
 STEPS is a JSON list of `[VERB, TEXT]`; characters of TEXT stand for bytes. Prints `done` when all
 were taken. See `tests/src/wire.rs` for what the verbs mean.
@@ -84,16 +84,15 @@ class Wire:
 
 
 def main():
-    if sys.argv[1] == "serve":
-        steps = sys.argv[2]
-        listener = socket.create_server(("127.0.0.1", 0))
+    role, port, steps = sys.argv[1:]
+    if role == "serve":
+        listener = socket.create_server(("127.0.0.1", int(port)))
         listener.settimeout(PATIENCE)
         print("listening", listener.getsockname()[1], flush=True)
         sock, _ = listener.accept()
         listener.close()
     else:
-        port, steps, *host = sys.argv[2:]
-        sock = socket.create_connection((host[0] if host else "127.0.0.1", int(port)), PATIENCE)
+        sock = socket.create_connection(("127.0.0.1", int(port)), PATIENCE)
     with sock:
         Wire(sock).take(json.loads(steps))
     print("done", flush=True)

@@ -83,7 +83,12 @@ pub struct WireServer {
 
 /// Starts a peer that takes one connection.
 pub fn serve(launcher: &mut Launcher, steps: &[Step]) -> Result<WireServer> {
-    let words = [python()?, program(), "serve".to_owned(), script(steps)];
+    serve_at(launcher, 0, steps)
+}
+
+/// [`serve`] at a given port; zero stands for a free one.
+pub fn serve_at(launcher: &mut Launcher, port: u16, steps: &[Step]) -> Result<WireServer> {
+    let words = peer("serve", port, steps)?;
     let process = launcher.spawn(words)?;
     let port = process.wait_for("listening ")?.parse().context("not a port")?;
     Ok(WireServer { process, port })
@@ -91,12 +96,12 @@ pub fn serve(launcher: &mut Launcher, steps: &[Step]) -> Result<WireServer> {
 
 /// Runs a peer that connects, to its end.
 pub fn call(launcher: &mut Launcher, port: u16, steps: &[Step]) -> Result<Output> {
-    launcher.run(caller(port, steps)?)?.success()
+    launcher.run(peer("call", port, steps)?)?.success()
 }
 
 /// Starts a peer that connects.
 pub fn start_call(launcher: &mut Launcher, port: u16, steps: &[Step]) -> Result<Background> {
-    launcher.spawn(caller(port, steps)?)
+    launcher.spawn(peer("call", port, steps)?)
 }
 
 /// Plays both ends to their ends.
@@ -112,16 +117,8 @@ pub fn play(launcher: &mut Launcher, server: &[Step], client: &[Step]) -> Result
     Ok(())
 }
 
-fn caller(port: u16, steps: &[Step]) -> Result<Vec<String>> {
-    Ok(vec![python()?, program(), "call".to_owned(), port.to_string(), script(steps)])
-}
-
-fn python() -> Result<String> {
-    Ok(layout::python_program("python3")?.to_string_lossy().into_owned())
-}
-
-fn program() -> String {
-    layout::program("wire.py").to_string_lossy().into_owned()
+fn peer(role: &str, port: u16, steps: &[Step]) -> Result<Vec<String>> {
+    layout::python("wire.py", &[role, &port.to_string(), &script(steps)])
 }
 
 fn script(steps: &[Step]) -> String {
