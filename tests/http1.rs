@@ -37,7 +37,8 @@ fn summary(span: &Span) -> String {
     let attribute = |name| span.attributes.text(name);
     let url = attribute("url.full").and_then(|url| url.split_once("://")).map(|(_, rest)| rest);
     let path = attribute("url.path")
-        .or_else(|| url.map(|rest| rest.find('/').map_or("", |slash| &rest[slash..])));
+        .or_else(|| url.map(|rest| rest.find('/').map_or("", |slash| &rest[slash..])))
+        .map(|path| path.split_once('?').map_or(path, |(path, _)| path));
     let mut text = format!(
         "{kind} {} {}",
         attribute("http.request.method").unwrap_or("?"),
@@ -712,27 +713,16 @@ fn a_head_beyond_the_budget_is_counted_not_guessed() -> Result<()> {
 
 #[test]
 fn what_is_not_http_gives_nothing() -> Result<()> {
-    let noise: Vec<u8> =
-        (0..8_192_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let scrambled = (0..8_192_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8);
+    let mark = b"\0\xffend";
+    let noise: Vec<u8> = scrambled.chain(*mark).collect();
     for backend in backends() {
         let (mut launcher, agent) = start(backend)?;
         // Binary both ways; a server that speaks first; words that are nearly a request.
-        let binary = |mark: &[u8]| vec![send(&noise), until(mark)];
+        let asked = vec![vec![send(&noise), until(mark)]; 3].concat();
         for _ in 0..3 {
-            let mark = &noise[noise.len() - 8..];
-            play(
-                &mut launcher,
-                &[
-                    until(mark),
-                    send(&noise),
-                    until(mark),
-                    send(&noise),
-                    until(mark),
-                    send(&noise),
-                    end(),
-                ],
-                &[binary(mark), binary(mark), binary(mark)].concat(),
-            )?;
+            let answered = vec![vec![until(mark), send(&noise)]; 3].concat();
+            play(&mut launcher, &answered, &asked)?;
         }
         play(
             &mut launcher,
