@@ -349,13 +349,14 @@ impl Http1 {
         if partial.line_is_valid {
             return given;
         }
+        let has_line = partial.bytes.contains(&b'\n');
         let may_be = is_message_start(kind, &partial.bytes)
-            && (confirmed || partial.bytes.len() <= MAX_UNPROVEN);
+            && (confirmed || has_line || partial.bytes.len() <= MAX_UNPROVEN);
         if !may_be {
             self.lose_message(kind, moment.turn, LossReason::BadHead, host);
             return given;
         }
-        if partial.bytes.contains(&b'\n') {
+        if has_line {
             partial.line_is_valid = true;
             self.confirm(kind, moment.turn, host);
         }
