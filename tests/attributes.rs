@@ -26,7 +26,13 @@ fn secrets_are_redacted() -> Result<()> {
         launcher.curl([nginx.url("/hello?page=2&sig=geheim&X-Amz-Signature=geheim&Sig=up")])?;
         let absolute = format!("http://geheim:geheim@{}/hello?sig=geheim", nginx.address());
         launcher.curl(["--request-target", &absolute, &nginx.url("/")])?;
-        launcher.curl(["--user", "geheim:geheim", "--cookie", "id=geheim", &nginx.url("/hello")])?;
+        launcher.curl([
+            "--user",
+            "geheim:geheim",
+            "--cookie",
+            "id=geheim",
+            &nginx.url("/hello"),
+        ])?;
         let spans = agent.finish(6)?;
 
         let redacted = "page=2&sig=REDACTED&X-Amz-Signature=REDACTED&Sig=up";

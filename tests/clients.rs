@@ -133,12 +133,8 @@ fn client_program(program: &Path, source: &str, service: &str) -> Result<()> {
         let spans = agent.finish(4)?;
 
         let [any, hello, nothing] = &urls;
-        let requests = [
-            ("GET", any, 200),
-            ("GET", hello, 200),
-            ("GET", nothing, 404),
-            ("POST", any, 200),
-        ];
+        let requests =
+            [("GET", any, 200), ("GET", hello, 200), ("GET", nothing, 404), ("POST", any, 200)];
         for (span, (method, url, status)) in spans.iter().zip(requests) {
             Expected::client(method, url).status(status).check(span);
             check_resource(&span.resource, &[("service.name", service)]);

@@ -301,9 +301,9 @@ fn a_waterfall_on_the_console() -> Result<()> {
         agent.wait_for_spans(3)?;
         let finished = agent.stop()?;
 
-        let [waterfall] = waterfalls(&finished.stdout).try_into().map_err(|blocks| {
-            anyhow::anyhow!("not one waterfall: {blocks:?}\n{}", finished.log)
-        })?;
+        let [waterfall] = waterfalls(&finished.stdout)
+            .try_into()
+            .map_err(|blocks| anyhow::anyhow!("not one waterfall: {blocks:?}\n{}", finished.log))?;
         assert_eq!(waterfall.len(), 4, "a heading and a line a span: {waterfall:#?}");
         let heading = format!("trace {trace} · 3 spans · 2 services · ");
         assert!(waterfall[0].starts_with(&heading), "{}", waterfall[0]);
@@ -337,7 +337,8 @@ fn the_console_is_the_default() -> Result<()> {
         traffic.run()?;
         wait::until("all spans on the console", || {
             agent.check_running()?;
-            let drawn: usize = waterfalls(&agent.stdout()).iter().map(|lines| lines.len() - 1).sum();
+            let drawn: usize =
+                waterfalls(&agent.stdout()).iter().map(|lines| lines.len() - 1).sum();
             Ok((SPANS == drawn).then_some(()))
         })?;
         let report = agent.stop()?.report;

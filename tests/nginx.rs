@@ -236,10 +236,7 @@ fn a_proxy_with_kept_upstream_connections() -> Result<()> {
         }
         let back = spans.of_service("node_server");
         for span in back.iter() {
-            server(&upstream, "GET", "/hello")?
-                .at_host("app", 80)
-                .status(200)
-                .check(span);
+            server(&upstream, "GET", "/hello")?.at_host("app", 80).status(200).check(span);
         }
         assert_eq!((front.servers().len(), back.servers().len()), (REQUESTS, REQUESTS));
         assert_eq!(peer_ports(&back).len(), 1, "one upstream connection");
@@ -266,15 +263,15 @@ fn a_proxy_over_a_unix_socket() -> Result<()> {
         launcher.curl([nginx.url("/hello")])?;
         let upload = format!("@{}", body.display());
         let plain = "Content-Type: application/octet-stream";
-        let echoed =
-            launcher.curl(["-H", plain, "--data-binary", &upload, &nginx.url("/echo")])?;
+        let echoed = launcher.curl(["-H", plain, "--data-binary", &upload, &nginx.url("/echo")])?;
         assert_eq!(echoed.stdout.len(), LARGE);
         launcher.curl([nginx.url("/status/503")])?;
         let spans = agent.finish(9)?;
 
         let (front, back) = (spans.of_service("nginx"), spans.of_service("flask_app"));
         let (servers, clients) = (front.servers(), front.clients());
-        let requests = [("GET", "/hello", 200), ("POST", "/echo", 200), ("GET", "/status/503", 503)];
+        let requests =
+            [("GET", "/hello", 200), ("POST", "/echo", 200), ("GET", "/status/503", 503)];
         for (index, (method, path, status)) in requests.into_iter().enumerate() {
             server(&nginx, method, path)?.status(status).check(&servers[index]);
             Expected::client(method, &format!("http://localhost{path}"))

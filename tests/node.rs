@@ -40,10 +40,8 @@ fn calls_with_undici() -> Result<()> {
 #[test]
 fn calls_with_fetch() -> Result<()> {
     on_each_backend(|backend| {
-        let node = service::node_with(
-            &layout::service_source("node_server.cjs"),
-            &[("CLIENT", "fetch")],
-        )?;
+        let node =
+            service::node_with(&layout::service_source("node_server.cjs"), &[("CLIENT", "fetch")])?;
         scenario::calls(backend, &node)?;
         Ok(())
     })

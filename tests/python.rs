@@ -41,10 +41,7 @@ fn gunicorn_sync_workers() -> Result<()> {
         let spans = agent.finish(requests.len())?;
         for (span, (_, method, path, status)) in spans.iter().zip(requests) {
             server(&gunicorn, method, path)?.status(status).check(span);
-            check_resource(
-                &span.resource,
-                &[("service.name", "flask_app"), PYTHON[0], PYTHON[1]],
-            );
+            check_resource(&span.resource, &[("service.name", "flask_app"), PYTHON[0], PYTHON[1]]);
             assert_ne!(span.pid(), Some(gunicorn.pid()), "a worker answered, not the arbiter");
         }
         Ok(())
@@ -86,9 +83,7 @@ fn gunicorn_threads_at_once() -> Result<()> {
 
 #[test]
 fn gunicorn_takes_uploads() -> Result<()> {
-    on_each_backend(|backend| {
-        scenario::upload(backend, &Gunicorn::default().threads(2).start()?)
-    })
+    on_each_backend(|backend| scenario::upload(backend, &Gunicorn::default().threads(2).start()?))
 }
 
 /// Protects: calls by `requests` inside a request: client spans of the same process.
@@ -172,10 +167,7 @@ fn a_script_with_a_secret_on_its_command_line() -> Result<()> {
         let spans = agent.finish(4)?;
         for (span, path) in spans.servers().iter().zip(["/a", "/b"]) {
             server(&service, "GET", path)?.http10().status(200).check(span);
-            check_resource(
-                &span.resource,
-                &[("service.name", "old_server"), PYTHON[0], PYTHON[1]],
-            );
+            check_resource(&span.resource, &[("service.name", "old_server"), PYTHON[0], PYTHON[1]]);
         }
         for (span, path) in spans.clients().iter().zip(["/a", "/b"]) {
             Expected::client("GET", &service.url(path)).http10().status(200).check(span);

@@ -53,6 +53,7 @@ pub struct AgentOptions {
     file: bool,
     environment: Vec<(String, String)>,
     show_stdout: bool,
+    recording: Option<PathBuf>,
 }
 
 impl AgentOptions {
@@ -65,6 +66,7 @@ impl AgentOptions {
             file: true,
             environment: Vec::new(),
             show_stdout: false,
+            recording: None,
         }
     }
 
@@ -141,6 +143,13 @@ impl AgentOptions {
         self
     }
 
+    /// Records into a file instead of exporting.
+    #[must_use]
+    pub fn record(mut self, file: &Path) -> Self {
+        self.recording = Some(file.to_owned());
+        self.without_file()
+    }
+
     /// Starts the agent and waits until its probes are attached.
     pub fn start(&self) -> Result<Agent> {
         ensure!(
@@ -150,7 +159,11 @@ impl AgentOptions {
         let directory = tempfile::Builder::new().prefix("tracer-agent-").tempdir()?;
         let file = directory.path().join("spans.jsonl");
         let mut command = Command::new(layout::agent()?);
-        command.args(["run", "--backend", &self.backend.to_string()]).args(&self.arguments);
+        match &self.recording {
+            None => command.arg("run"),
+            Some(file) => command.arg("record").arg(file),
+        };
+        command.args(["--backend", &self.backend.to_string()]).args(&self.arguments);
         let mut exporters = self.exporters.clone();
         if self.file {
             exporters.push(format!("file:{}", file.display()));
@@ -234,6 +247,20 @@ impl Agent {
     /// Fails, with the end of its log, if it exited.
     pub fn check_running(&mut self) -> Result<()> {
         self.process.check_running()
+    }
+
+    /// Waits for the spans that must come, then stops it; fails unless there are exactly that many.
+    pub fn stop_after(mut self, count: usize) -> Result<Finished> {
+        self.wait_for_spans(count)?;
+        let finished = self.stop()?;
+        ensure!(
+            finished.spans.len() == count,
+            "expected {count} spans, found {}:\n{}{}",
+            finished.spans.len(),
+            finished.spans,
+            finished.log
+        );
+        Ok(finished)
     }
 
     /// What it printed on standard error so far.

@@ -53,9 +53,7 @@ impl Expected {
         let expected = Self::new(Kind::Client, method).is("url.full", url);
         let authority = url.split('/').nth(2).unwrap_or_default();
         match authority.parse::<SocketAddr>() {
-            Ok(address) => {
-                expected.at(address).is("network.peer.port", i64::from(address.port()))
-            }
+            Ok(address) => expected.at(address).is("network.peer.port", i64::from(address.port())),
             // The caller says where with `at_host` and `peer_port`.
             Err(_) => expected,
         }

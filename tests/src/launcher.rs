@@ -4,13 +4,14 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::process::Process;
+use crate::wait;
 
 /// Ends the output of one command; not a line a client would print.
 const END: &str = "==== tracer launcher ====";
@@ -23,6 +24,7 @@ pub struct Launcher {
     process: Process,
     output: BufReader<ChildStdout>,
     directory: TempDir,
+    spawned: u32,
 }
 
 /// What a command gave.
@@ -46,6 +48,41 @@ impl Output {
     }
 }
 
+/// A program of [`Launcher::spawn`].
+#[derive(Debug)]
+pub struct Background {
+    pid: u32,
+    output: PathBuf,
+}
+
+impl Background {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What it printed so far, on standard output and error.
+    pub fn output(&self) -> String {
+        read_lossy(&self.output).unwrap_or_default()
+    }
+
+    /// Waits for a whole line that begins so, and gives the rest of that line.
+    pub fn wait_for(&self, beginning: &str) -> Result<String> {
+        let found = wait::until(&format!("`{beginning}`"), || {
+            let output = self.output();
+            let complete = output.rfind('\n').map_or("", |end| &output[..end]);
+            Ok(complete.lines().find_map(|line| line.strip_prefix(beginning).map(str::to_owned)))
+        });
+        found.with_context(|| format!("it printed: {}", self.output()))
+    }
+
+    /// Ends it as `kill` does.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw);
+        Ok(rustix::process::kill_process(pid.context("not a process id")?, signal)?)
+    }
+}
+
 impl Launcher {
     /// Starts the shell.
     pub fn start() -> Result<Self> {
@@ -59,7 +96,7 @@ impl Launcher {
     fn over(shell: &Command, directory: TempDir) -> Result<Self> {
         let mut process = Process::start_piped("sh", shell, &directory.path().join("log"))?;
         let stdout = process.child_mut().stdout.take().context("a pipe was asked for")?;
-        Ok(Self { process, output: BufReader::new(stdout), directory })
+        Ok(Self { process, output: BufReader::new(stdout), directory, spawned: 0 })
     }
 
     /// Starts the shell inside a network namespace.
@@ -90,8 +127,7 @@ impl Launcher {
             words.join(" "),
             quoted(&stderr.to_string_lossy()),
         );
-        let input = self.process.child_mut().stdin.as_mut().context("a pipe was asked for")?;
-        input.write_all(line.as_bytes())?;
+        self.write(&line)?;
         let (stdout, code, pid) = self.read_to_end_marker()?;
         Ok(Output { code, pid, stdout, stderr: read_lossy(&stderr)? })
     }
@@ -105,6 +141,40 @@ impl Launcher {
         let words = ["curl", "--silent", "--show-error", "--max-time", CURL_PATIENCE];
         let words = words.map(str::to_owned).into_iter();
         self.run(words.chain(arguments.into_iter().map(|it| it.as_ref().to_owned())))?.success()
+    }
+
+    /// Starts a program and goes on; it ends with the launcher at the latest.
+    pub fn spawn<I, S>(&mut self, words: I) -> Result<Background>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        let words: Vec<String> = words.into_iter().map(|word| quoted(word.as_ref())).collect();
+        self.spawned += 1;
+        let output = self.directory.path().join(format!("output-{}", self.spawned));
+        File::create(&output)?;
+        let line = format!(
+            "{} </dev/null >{} 2>&1 & printf '\\n%s 0 %s\\n' '{END}' $!\n",
+            words.join(" "),
+            quoted(&output.to_string_lossy()),
+        );
+        self.write(&line)?;
+        let (_, _, pid) = self.read_to_end_marker()?;
+        Ok(Background { pid, output })
+    }
+
+    /// Waits for the end of a spawned program, which must end by itself or have been signalled;
+    /// gives its exit code as in [`Output::code`].
+    pub fn wait(&mut self, background: &Background) -> Result<i32> {
+        let pid = background.pid;
+        self.write(&format!("wait {pid}; printf '\\n%s %s %s\\n' '{END}' $? {pid}\n"))?;
+        let (_, code, _) = self.read_to_end_marker()?;
+        Ok(code)
+    }
+
+    fn write(&mut self, line: &str) -> Result<()> {
+        let input = self.process.child_mut().stdin.as_mut().context("a pipe was asked for")?;
+        Ok(input.write_all(line.as_bytes())?)
     }
 
     fn read_to_end_marker(&mut self) -> Result<(String, i32, u32)> {
@@ -158,5 +228,15 @@ mod tests {
         assert_eq!(second.stdout.trim(), second.pid.to_string());
         assert_eq!(second.stderr, "oops\n");
         second.success().unwrap_err();
+    }
+
+    #[test]
+    fn commands_run_beside_each_other() {
+        let mut launcher = Launcher::start().unwrap();
+        let first = launcher.spawn(["sh", "-c", "echo up $$; kill -STOP $$; exit 3"]).unwrap();
+        assert_eq!(first.wait_for("up ").unwrap(), first.pid().to_string());
+        assert_eq!(launcher.run(["echo", "hi"]).unwrap().stdout, "hi\n");
+        first.signal(rustix::process::Signal::KILL).unwrap();
+        assert_eq!(launcher.wait(&first).unwrap(), 128 + 9);
     }
 }

@@ -49,6 +49,14 @@ pub fn service_source(name: &str) -> PathBuf {
     workspace().join("tests/services").join(name)
 }
 
+/// Command line of a small Python peer under `tests/programs`, by file name.
+pub fn python(program: &str, arguments: &[&str]) -> Result<Vec<String>> {
+    let program = workspace().join("tests/programs").join(program);
+    let mut words = vec![text(&python_program("python3")?), text(&program)];
+    words.extend(arguments.iter().map(|word| (*word).to_owned()));
+    Ok(words)
+}
+
 /// The agent: `TRACER_BIN`, else the release build.
 pub fn agent() -> Result<PathBuf> {
     let path =
@@ -69,6 +77,10 @@ fn site_packages() -> Result<PathBuf> {
         }
     }
     bail!("no Python environment under {}; run `cargo xtask setup`", lib.display())
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn installed(path: PathBuf) -> Result<PathBuf> {

@@ -22,10 +22,11 @@ pub mod scenario;
 pub mod service;
 mod span;
 pub mod wait;
+pub mod wire;
 
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
 pub use expect::{Expected, check_resource};
-pub use launcher::{Launcher, Output, curl_user_agent};
+pub use launcher::{Background, Launcher, Output, curl_user_agent};
 pub use namespace::Namespace;
 pub use process::Process;
 pub use rotel::Rotel;
@@ -44,9 +45,7 @@ pub fn backends() -> [Backend; 2] {
 }
 
 /// Runs a scenario on each backend in turn; what a failed test prints names the one it failed on.
-pub fn on_each_backend(
-    scenario: impl Fn(Backend) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+pub fn on_each_backend(scenario: impl Fn(Backend) -> anyhow::Result<()>) -> anyhow::Result<()> {
     for backend in backends() {
         eprintln!("backend {backend}:");
         scenario(backend)?;

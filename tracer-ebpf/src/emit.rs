@@ -84,11 +84,6 @@ pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved, 
         turn: state.turn,
         padding: 0,
     };
-    match code {
-        unreadable::IO_URING => count(Counter::IoUringBytes, u64::from(moved.len)),
-        unreadable::UNKNOWN_CALL => count(Counter::UnknownCallBytes, u64::from(moved.len)),
-        _ => {}
-    }
     if code == unreadable::NO {
         // A short rest of a message is worth its few bytes even without budget: it may be what
         // ends a chunked body.

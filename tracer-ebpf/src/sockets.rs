@@ -7,12 +7,11 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::{direction, end_known, phase};
 
-use crate::kernel::{Call, message_flag, number, read};
+use crate::kernel::{Call, message_flag, number};
 use crate::maps::{RECEIVE_SCRATCH, SEND_SCRATCH, own_slot};
-use crate::offsets::at;
 use crate::payload::Source;
 use crate::state::{Socket, TypedSocket};
-use crate::transfer::observe;
+use crate::transfer::{observe, read_up_to};
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
@@ -65,8 +64,7 @@ pub fn tcp_splice_receive(ctx: BtfTracePointContext) -> i32 {
     if state.phase == phase::IGNORED || state.known & end_known::RECEIVED == 0 {
         return 0;
     }
-    let end = read::<u32>(socket.address() + at::TCP_COPIED_SEQ()).unwrap_or(0);
-    let moved = end.wrapping_sub(state.receive_next);
+    let moved = read_up_to(socket.address()).wrapping_sub(state.receive_next);
     if moved != 0
         && moved < i32::MAX as u32
         && let Some(scratch) = own_slot(&RECEIVE_SCRATCH)

@@ -20,6 +20,8 @@ use crate::state::{INET, INET6, Socket, UNIX, is_tcp, state_of};
 /// Unlikely messages in a row after which a connection is ignored for good.
 const MISSES: u16 = 4;
 const SHUTDOWN_RECEIVE: u8 = 1;
+/// `SOCK_DONE`, which TCP sets when a FIN comes in.
+const FIN_RECEIVED: u64 = 1 << 1;
 
 /// Bytes moved, or (`len` zero, receiving) perhaps the end of the stream.
 #[inline(always)]
@@ -67,6 +69,11 @@ pub(crate) fn observe<S: Socket>(
     }
     let starts_message = turn(state, moving);
     let (offset, time) = position(socket.address(), state, moving, len);
+    match source {
+        Source::IoUring => count(Counter::IoUringBytes, u64::from(len)),
+        Source::Unknown => count(Counter::UnknownCallBytes, u64::from(len)),
+        _ => {}
+    }
     if starts_message {
         if !wanted(state, source, len, scratch) {
             return;
@@ -117,6 +124,15 @@ fn wanted(state: &mut ConnState, source: Source, len: u32, scratch: &mut Scratch
         state.phase = phase::CANDIDATE;
         state.misses = 0;
         return true;
+    }
+    if state.phase == phase::CANDIDATE {
+        // A response may be interrupted by the next request, and the agent is slower than that:
+        // whether the likely message was one is its to say.
+        return true;
+    }
+    if matches!(source, Source::IoUring | Source::Unknown) {
+        // What cannot be read is not held against the connection.
+        return false;
     }
     state.misses += 1;
     if state.misses >= MISSES {
@@ -173,11 +189,7 @@ fn position(socket: u64, state: &mut ConnState, moving: u8, len: u32) -> (u32, u
     let now = now();
     let tcp = is_tcp(socket);
     if moving == direction::RECEIVE {
-        let end = if tcp {
-            read::<u32>(socket + at::TCP_COPIED_SEQ()).unwrap_or(0)
-        } else {
-            state.receive_next.wrapping_add(len)
-        };
+        let end = if tcp { read_up_to(socket) } else { state.receive_next.wrapping_add(len) };
         state.receive_next = end;
         state.known |= end_known::RECEIVED;
         return (end.wrapping_sub(len), now);
@@ -191,6 +203,17 @@ fn position(socket: u64, state: &mut ConnState, moving: u8, len: u32) -> (u32, u
     state.known |= end_known::SENT;
     let time = if tcp { transmit_time(socket, state, end, now) } else { now };
     (end.wrapping_sub(len), time)
+}
+
+/// Sequence number of the byte to be read next. `copied_seq` counts the peer's FIN as a byte, as
+/// soon as the reader gets there.
+#[inline(always)]
+pub(crate) fn read_up_to(socket: u64) -> u32 {
+    let copied = read::<u32>(socket + at::TCP_COPIED_SEQ()).unwrap_or(0);
+    let flags = read::<u64>(socket + at::SOCK_FLAGS()).unwrap_or(0);
+    let at_fin =
+        flags & FIN_RECEIVED != 0 && read::<u32>(socket + at::TCP_RCV_NXT()) == Some(copied);
+    if at_fin { copied.wrapping_sub(1) } else { copied }
 }
 
 /// When the sent bytes left, as near as the socket knows: the probe runs after the call, and the

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use super::Service;
@@ -27,6 +27,7 @@ pub struct Nginx {
     http: String,
     workers: u32,
     port: Option<u16>,
+    tls: bool,
     directory: Arc<TempDir>,
 }
 
@@ -36,7 +37,7 @@ impl Nginx {
         let directory = Arc::new(tempfile::Builder::new().prefix("tracer-nginx-").tempdir()?);
         fs::create_dir(directory.path().join("root"))?;
         let (server, http) = (server.to_owned(), String::new());
-        Ok(Self { server, http, workers: 1, port: None, directory })
+        Ok(Self { server, http, workers: 1, port: None, tls: false, directory })
     }
 
     /// Passes everything to an upstream: `http://127.0.0.1:8000`, `http://unix:/path`.
@@ -65,6 +66,23 @@ impl Nginx {
         self
     }
 
+    /// Speaks TLS, with a certificate that nobody signed.
+    pub fn tls(mut self) -> Result<Self> {
+        let path = |name: &str| self.directory.path().join(name);
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout"])
+            .arg(path("key.pem"))
+            .arg("-out")
+            .arg(path("certificate.pem"))
+            .output()
+            .context("cannot run `openssl`")?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`openssl req` failed: {error}");
+        self.tls = true;
+        Ok(self)
+    }
+
     /// Puts a static file under the document root.
     pub fn file(self, name: &str, content: &[u8]) -> Result<Self> {
         fs::write(self.directory.path().join("root").join(name), content)?;
@@ -86,6 +104,15 @@ impl Nginx {
         let directory = self.directory.path().display();
         // Workers of a root nginx would otherwise become a user that cannot read the directory.
         let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let (ssl, certificate) = if self.tls {
+            let certificate = format!(
+                "ssl_certificate {directory}/certificate.pem;\n        \
+                 ssl_certificate_key {directory}/key.pem;"
+            );
+            (" ssl", certificate)
+        } else {
+            ("", String::new())
+        };
         let (workers, http, server) = (self.workers, &self.http, &self.server);
         format!(
             "{user}
@@ -106,7 +133,8 @@ http {{
     default_type text/plain;
     {http}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{ssl};
+        {certificate}
         root {directory}/root;
         {server}
     }}

@@ -308,6 +308,7 @@ fn constants(
 
 const OFFSETS: &[(&str, &str, &str)] = &[
     ("SOCK_FAMILY", "sock", "__sk_common.skc_family"),
+    ("SOCK_FLAGS", "sock", "__sk_common.skc_flags"),
     ("SOCK_NUM", "sock", "__sk_common.skc_num"),
     ("SOCK_DPORT", "sock", "__sk_common.skc_dport"),
     ("SOCK_DADDR", "sock", "__sk_common.skc_daddr"),
@@ -324,6 +325,7 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("TCP_WRITE_SEQ", "tcp_sock", "write_seq"),
     ("TCP_SND_NXT", "tcp_sock", "snd_nxt"),
     ("TCP_COPIED_SEQ", "tcp_sock", "copied_seq"),
+    ("TCP_RCV_NXT", "tcp_sock", "rcv_nxt"),
     ("TCP_MSTAMP", "tcp_sock", "tcp_mstamp"),
     ("UNIX_ADDR", "unix_sock", "addr"),
     ("UNIX_PEER", "unix_sock", "peer"),

@@ -139,7 +139,9 @@ impl Look {
     fn shows_gone(&self, watched: &Watched) -> bool {
         match self.inodes.get(&watched.netns) {
             Some(inodes) => !inodes.contains(&watched.inode),
-            None => watched.pid.is_some_and(|Pid(pid)| fs::metadata(format!("/proc/{pid}")).is_err()),
+            None => {
+                watched.pid.is_some_and(|Pid(pid)| fs::metadata(format!("/proc/{pid}")).is_err())
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ const TIMED_OUT: i32 = 110;
 impl Http1 {
     pub(super) fn close(&mut self, closed: &Closed, complete: bool, host: &mut Host<'_>) {
         if self.opaque || !self.confirmed {
-            return self.release(closed, host);
+            return self.release(closed, complete, host);
         }
         self.lose_answered_head(closed.turns, host);
         if let Some(last) = self.requests.last_turn.max(self.responses.last_turn)
@@ -33,7 +33,7 @@ impl Http1 {
             self.fail_open(closed, host);
         }
         self.peer_ended |= closed.kind == CloseKind::ReceiveEnd;
-        self.release(closed, host);
+        self.release(closed, complete, host);
     }
 
     /// More turns were made than seen: what is open was answered, or went on, unseen.
@@ -86,8 +86,13 @@ impl Http1 {
         self.become_state(Kind::Response, State::Lost { from: closed.turns }, host);
     }
 
-    fn release(&mut self, closed: &Closed, host: &mut Host<'_>) {
+    fn release(&mut self, closed: &Closed, complete: bool, host: &mut Host<'_>) {
         if closed.kind == CloseKind::Gone {
+            if complete && self.requests.last_turn.is_some() {
+                // Every request was seen, so nobody asked for this response: servers say 408 to
+                // idle connections.
+                self.ledger.early = None;
+            }
             self.ledger.drop_early(host);
             for kind in [Kind::Request, Kind::Response] {
                 self.become_state(kind, State::Lost { from: 0 }, host);
