@@ -124,7 +124,7 @@ fn peer(role: &str, port: u16, steps: &[Step]) -> Result<Vec<String>> {
 fn script(steps: &[Step]) -> String {
     let text = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect::<String>();
     let steps: Vec<_> = steps.iter().map(|step| [step.verb.into(), text(&step.bytes)]).collect();
-    serde_json::Value::from_iter(steps.into_iter().map(serde_json::Value::from_iter)).to_string()
+    steps.into_iter().map(serde_json::Value::from_iter).collect::<serde_json::Value>().to_string()
 }
 
 #[cfg(test)]

@@ -132,11 +132,11 @@ impl Capture {
             }
         }
         // Only once all that those sockets did before the look has been handed out.
-        if let Some((look, time)) = look {
-            if drained < limit {
-                for closed in self.unix_sockets.take_ended(&look, time) {
-                    handle(Event::Closed(closed));
-                }
+        if let Some((look, time)) = look
+            && drained < limit
+        {
+            for closed in self.unix_sockets.take_ended(&look, time) {
+                handle(Event::Closed(closed));
             }
         }
         drained

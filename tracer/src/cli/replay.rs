@@ -19,7 +19,7 @@ use super::report::Report;
 /// Connections of a recording are bounded like those of a run.
 const MAX_CONNECTIONS: usize = 65_536;
 /// Time to deliver what is queued at the end.
-const FLUSH: Duration = Duration::from_secs(60);
+const FLUSH: Duration = Duration::from_mins(1);
 /// Spans handed over at once.
 const BATCH: usize = 1_024;
 /// Undelivered spans, well below the queues' bound, at which the replay waits.
