@@ -55,15 +55,12 @@ impl<T> Table<T> {
     /// Adds an entry that is not there yet.
     pub(super) fn insert(&mut self, conn: ConnId, value: T) {
         let entry = Entry { conn, newer: NONE, older: NONE, value: Some(value) };
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.entries[at as usize] = entry;
-                at
-            }
-            None => {
-                self.entries.push(entry);
-                self.entries.len() as u32 - 1
-            }
+        let at = if let Some(at) = self.free.pop() {
+            self.entries[at as usize] = entry;
+            at
+        } else {
+            self.entries.push(entry);
+            self.entries.len() as u32 - 1
         };
         self.index.insert(conn, at);
         self.chain(at);
