@@ -72,7 +72,7 @@ pub struct Counters {
 pub struct Connections {
     table: Table<Connection>,
     shared: Shared,
-    limit: usize,
+    capacity: usize,
     max_exchange_silence: u64,
     last_expiry: KernelTime,
 }
@@ -92,7 +92,7 @@ impl Connections {
                 buffered: 0,
                 counters: Counters::default(),
             },
-            limit: options.max_connections.max(1),
+            capacity: options.max_connections.max(1),
             max_exchange_silence: options.max_exchange_silence,
             last_expiry: KernelTime::default(),
         }
@@ -155,7 +155,7 @@ impl Connections {
         if self.table.get(opened.conn).is_some() {
             return;
         }
-        if self.table.len() >= self.limit
+        if self.table.len() >= self.capacity
             && let Some((conn, mut oldest)) = self.table.pop_oldest()
         {
             self.shared.counters.evicted += 1;

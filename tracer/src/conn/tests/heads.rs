@@ -33,8 +33,8 @@ fn beginnings_name_the_threads_that_moved_the_first_bytes() {
         .out
         .iter()
         .filter_map(|observation| match observation {
-            Observation::RequestBegan { id, role, tid, at, .. } => Some((*id, *role, *tid, *at)),
-            Observation::ResponseBegan { id, role, tid, at, .. } => Some((*id, *role, *tid, *at)),
+            Observation::RequestBegan { id, role, tid, at, .. }
+            | Observation::ResponseBegan { id, role, tid, at, .. } => Some((*id, *role, *tid, *at)),
             _ => None,
         })
         .collect();
@@ -76,9 +76,9 @@ fn a_head_method_split_where_it_could_be_a_response() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let requests: String = (0..3).map(|i| format!("GET /{i} HTTP/1.1\r\n\r\n")).collect();
-    let responses: String =
-        (0..3).map(|i| format!("HTTP/1.1 20{i} X\r\nContent-Length: 1\r\n\r\nx")).collect();
+    let requests = [0, 1, 2].map(|i| format!("GET /{i} HTTP/1.1\r\n\r\n")).concat();
+    let responses =
+        [0, 1, 2].map(|i| format!("HTTP/1.1 20{i} X\r\nContent-Length: 1\r\n\r\nx")).concat();
     let run = Wire::server().request(requests).response(responses).gone().run();
     assert_eq!(run.losses(), []);
     let pairs: Vec<_> = run

@@ -155,12 +155,12 @@ fn body(size: usize, chunked: bool) -> String {
     if !chunked {
         return format!("Content-Length: {size}\r\n\r\n{payload}");
     }
-    let chunks: String = payload
+    let chunks: Vec<_> = payload
         .as_bytes()
         .chunks(60)
         .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)))
         .collect();
-    format!("Transfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
+    format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunks.concat())
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -235,11 +235,11 @@ proptest! {
             .collect();
         let partial = Run::of(&records, Options::default());
         let accounted = partial.exchanges().len() + partial.lost() as usize;
-        if !partial.verdicts().contains(&Verdict::Http) {
+        if partial.verdicts().contains(&Verdict::Http) {
+            prop_assert_eq!(accounted, shapes.len(), "{}", story(&records, &partial));
+        } else {
             // Not even one first line was seen: this may be anything.
             prop_assert!(accounted <= shapes.len());
-        } else {
-            prop_assert_eq!(accounted, shapes.len(), "{}", story(&records, &partial));
         }
         let expected: Vec<_> = whole.exchanges().into_iter().map(essence).collect();
         for exchange in partial.exchanges() {

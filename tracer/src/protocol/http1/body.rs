@@ -1,19 +1,7 @@
 //! Where a message body ends (RFC 9112 section 6.3), also when not all of it can be seen.
 
 use super::chunked::{Chunked, Progress};
-
-/// How a head says its body ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// After so many bytes, often none.
-    Length(u64),
-    /// After the last chunk.
-    Chunked,
-    /// With the connection.
-    UntilClose,
-    /// The head contradicts itself; nobody can tell.
-    Unknown,
-}
+use super::framing::Framing;
 
 /// A body being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
