@@ -16,12 +16,26 @@ pub(crate) fn check(console: &str, kernel: Kernel) -> Result<String> {
         .context("`tracer doctor --json` printed something else")?;
     let chosen = doctor["backend"].as_str().map(str::to_lowercase);
     let preferred = kernel.backends()[0];
-    ensure!(chosen.as_deref() == Some(preferred), "doctor chose {chosen:?}, not {preferred}");
+    ensure!(
+        chosen.as_deref() == Some(preferred),
+        "doctor chose {chosen:?}, not {preferred}; refused: {}",
+        refusals(&doctor)
+    );
 
     for backend in kernel.backends() {
         check_backend(console, backend).with_context(|| format!("on the {backend} backend"))?;
     }
     Ok(format!("{release}, one request traced by {}", kernel.backends().join(" and by ")))
+}
+
+/// Which probes doctor could not attach, and why.
+fn refusals(doctor: &Json) -> String {
+    let probes = doctor["probes"].as_array().map_or(&[][..], Vec::as_slice);
+    let reasons: Vec<&str> = probes.iter().filter_map(|probe| probe["refused"].as_str()).collect();
+    match doctor["probe_failure"].as_str() {
+        Some(failure) => failure.to_owned(),
+        None => reasons.join("; "),
+    }
 }
 
 fn check_backend(console: &str, backend: &str) -> Result<()> {
