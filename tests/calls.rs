@@ -48,7 +48,13 @@ fn assert_span(span: &Span, family: &str) {
     assert_eq!(span.attributes.int("network.peer.port").is_some(), family != "unix");
 }
 
-/// Runs all combinations over one address family; the traced ones must give their two spans.
+/// No socket probe sees a splice out of a Unix socket: that exchange's reader cannot be reported,
+/// and is counted.
+fn is_blind_spot(backend: Backend, family: &str, receive: &str) -> bool {
+    (backend, family, receive) == (Backend::Socket, "unix", "splice")
+}
+
+/// Runs all combinations over one address family; each must give its two spans.
 fn every_call(backend: Backend, family: &str, budget: &str) -> Result<()> {
     let mut launcher = Launcher::start()?;
     let options = AgentOptions::new(backend).pid(launcher.pid());
@@ -60,8 +66,11 @@ fn every_call(backend: Backend, family: &str, budget: &str) -> Result<()> {
         assert_eq!(output.stdout, "done 200\n", "{send} {receive}");
         pids.push((send, receive, output.pid));
     }
+    let blind = |receive: &str| is_blind_spot(backend, family, receive);
+    let lost = pids.iter().filter(|(_, receive, _)| blind(receive)).count();
+    let count = 2 * pids.len() - lost;
     // Told below, call by call, if it fails.
-    let waited = agent.wait_for_spans(2 * pids.len());
+    let waited = agent.wait_for_spans(count);
     let finished = agent.stop()?;
     let faulty: Vec<String> = pids
         .iter()
@@ -72,7 +81,7 @@ fn every_call(backend: Backend, family: &str, budget: &str) -> Result<()> {
                     span.http_status() == Some(200) && span.status == Status::Unset
                 })
             };
-            let both = clean(&spans.servers()) && clean(&spans.clients());
+            let both = clean(&spans.servers()) && (blind(receive) || clean(&spans.clients()));
             (!both).then(|| format!("{send} {receive}:\n{spans}"))
         })
         .collect();
@@ -83,11 +92,11 @@ fn every_call(backend: Backend, family: &str, budget: &str) -> Result<()> {
         finished.report.json
     );
     waited?;
-    assert_eq!(finished.spans.len(), 2 * pids.len(), "on {backend}:\n{}", finished.spans);
+    assert_eq!(finished.spans.len(), count, "on {backend}:\n{}", finished.spans);
     for span in finished.spans.iter() {
         assert_span(span, family);
     }
-    assert_eq!(finished.report.lost(), 0, "on {backend}: {}", finished.report.json);
+    assert_eq!(finished.report.lost(), lost as u64, "on {backend}: {}", finished.report.json);
     Ok(())
 }
 

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use tracer_tests::service::Nginx;
 use tracer_tests::wire::{end, gate, play, say, send, serve, serve_at, start_call, until};
-use tracer_tests::{Agent, AgentOptions, Backend, Launcher, Namespace, Spans, backends, layout};
+use tracer_tests::{
+    Agent, AgentOptions, Backend, Launcher, Namespace, Spans, backends, layout, port,
+};
 
 const HEAD: &str = "\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -130,7 +132,7 @@ fn handed_over_between_requests() -> Result<()> {
             let first: u32 = server.wait_for("first ")?.parse()?;
             let second: u32 = server.wait_for("second ")?.parse()?;
             assert_eq!(first == second, how == "dup");
-            let finished = agent.stop_after(4)?;
+            let finished = agent.stop_after(4).with_context(|| how)?;
             assert_eq!(finished.spans.of_pid(client.pid()).clients().len(), 2, "{how}");
             for (path, pid) in [("/first", first), ("/second", second)] {
                 let span = finished.spans.with("url.path", path);
@@ -158,9 +160,10 @@ fn equal_addresses_in_two_network_namespaces() -> Result<()> {
         let first = serve(&mut outside, &steps("AA"))?;
         let port = first.port;
         let second = serve_at(&mut inside, port, &steps("BB"))?;
+        let local = port::free()?.to_string();
         let call = |launcher: &mut Launcher, name: &str| -> Result<String> {
             let url = format!("http://127.0.0.1:{port}/{name}/[1-2]");
-            let words = ["curl", "-sS", "--local-port", "40077", &url];
+            let words = ["curl", "-sS", "--local-port", &local, &url];
             Ok(launcher.run(words)?.success()?.stdout)
         };
         assert_eq!(call(&mut outside, "outside")?, "AAAA");
@@ -198,7 +201,6 @@ fn a_process_of_a_few_milliseconds_has_its_name() -> Result<()> {
             // Named by what it became, not by the shell or the `env` it was forked as.
             assert_eq!(span.service(), "curl", "on {backend}");
             let resource = |name| span.resource.text(name);
-            assert_eq!(resource("process.executable.name"), Some("curl"), "on {backend}");
             assert_eq!(resource("process.command"), Some("curl"), "on {backend}");
             assert_eq!(resource("team"), Some("blue"), "on {backend}");
             assert!(resource("process.creation.time").is_some(), "on {backend}");

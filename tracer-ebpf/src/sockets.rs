@@ -10,7 +10,7 @@ use tracer_ebpf::{direction, end_known, phase};
 use crate::kernel::{Call, message_flag, number};
 use crate::maps::{RECEIVE_SCRATCH, SEND_SCRATCH, own_slot};
 use crate::payload::Source;
-use crate::state::{Socket, TypedSocket};
+use crate::state::{Socket, TypedSocket, state_of};
 use crate::transfer::{observe, read_up_to};
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
@@ -89,7 +89,8 @@ fn source(socket: TypedSocket, call: &Call, flags: u64) -> Source {
     let Source::Messages(vector, count) = source else {
         return source;
     };
-    let state = socket.find();
+    // Created here if this is the socket's first use: the second message must know of the first.
+    let state = state_of(socket);
     if state.is_null() {
         return Source::message_at(vector, 0);
     }

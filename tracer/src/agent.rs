@@ -120,12 +120,16 @@ impl<'a> Agent<'a> {
             match &event {
                 Event::Process(seen) => {
                     let decision = Scanner::new(resolver, selection).seen(seen);
-                    if decision.traced {
+                    if decision.traced || seen.selected {
                         untargeted.remove(&seen.pid);
                     } else {
                         untargeted.insert(seen.pid);
                     }
-                    decisions.push((seen.pid, decision));
+                    // What the kernel half selected by itself needs no confirmation, least of all
+                    // by who came too late to see why.
+                    if decision.traced || !seen.selected {
+                        decisions.push((seen.pid, decision));
+                    }
                 }
                 Event::ProcessGone { pid, .. } => {
                     untargeted.remove(pid);
@@ -145,7 +149,7 @@ impl<'a> Agent<'a> {
             return Err(error.into());
         }
         for (pid, decision) in decisions {
-            self.capture.decide_process(pid, decision.traced, lineage(&decision))?;
+            self.capture.decide_seen_process(pid, decision.traced, lineage(&decision));
         }
         for conn in gone {
             self.capture.forget_connection(conn);

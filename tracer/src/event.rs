@@ -235,6 +235,9 @@ pub struct ProcessSeen<'a> {
     pub environment: &'a [u8],
     /// Id (inode) of its cgroup in the version 2 hierarchy; zero if unknown.
     pub cgroup: u64,
+    /// The kernel half knows it for a target: by descent, by a port it serves, or by its cgroup.
+    /// User space may look too late to see the same.
+    pub selected: bool,
 }
 
 /// One thing that happened.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tracer_ebpf::{
     ARGUMENTS, CloseRecord, DataRecord, ENVIRONMENT, ExitRecord, OpenRecord, ProcessRecord,
-    RecordHeader, UNIX_PATH, close, direction, end_known, record, unreadable,
+    RecordHeader, UNIX_PATH, close, direction, end_known, record, unreadable, verdict,
 };
 
 use crate::event::{
@@ -172,6 +172,7 @@ fn process(bytes: &[u8]) -> Option<Event<'_>> {
         arguments: bytes.get(arguments_at..arguments_at + arguments_len)?,
         environment: bytes.get(environment_at..environment_at + environment_len)?,
         cgroup: u64_at(core::mem::offset_of!(ProcessRecord, cgroup))?,
+        selected: header.detail == verdict::TRACE,
     }))
 }
 

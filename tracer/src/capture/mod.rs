@@ -32,6 +32,10 @@ const REMEMBERED_VERDICTS: usize = 16_384;
 /// Interval of looking for ended Unix sockets.
 const LOOK_NANOS: u64 = 1_000_000_000;
 
+/// `BPF_ANY` and `BPF_EXIST`.
+const ANY: u64 = 0;
+const EXISTING: u64 = 2;
+
 /// What the kernel half shall do with a connection from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionVerdict {
@@ -151,21 +155,37 @@ impl Capture {
         Some((self.unix_sockets.look(), now))
     }
 
-    /// Tells the kernel half whether a process is a target. With `lineage`, its future children
-    /// are too, and `exec` does not change that.
+    /// Tells the kernel half whether a process that it has not seen is a target. With `lineage`,
+    /// its future children are too, and `exec` does not change that.
     pub fn decide_process(
         &mut self,
         pid: Pid,
         trace: bool,
         lineage: bool,
     ) -> Result<(), LoadError> {
+        self.write_process(pid, trace, lineage, ANY)
+            .map_err(|source| LoadError::Map { map: "PROCESSES", source: Box::new(source) })
+    }
+
+    /// Answers an [`Event::Process`]. Does nothing if the process is gone by now: an entry would
+    /// outlive it, and be taken for that of the next process with its id.
+    pub fn decide_seen_process(&mut self, pid: Pid, trace: bool, lineage: bool) {
+        // The only failure of an update in place is that there is nothing to update.
+        let _ = self.write_process(pid, trace, lineage, EXISTING);
+    }
+
+    fn write_process(
+        &mut self,
+        pid: Pid,
+        trace: bool,
+        lineage: bool,
+        flags: u64,
+    ) -> Result<(), MapError> {
         let verdict = if trace { verdict::TRACE } else { verdict::SKIP };
         let announced =
             self.processes.get(&pid.0, 0).map_or(0, |state| state[1] & process_flag::ANNOUNCED);
-        let flags = announced | if lineage { process_flag::LINEAGE } else { 0 };
-        self.processes
-            .insert(pid.0, [verdict, flags, 0, 0], 0)
-            .map_err(|source| LoadError::Map { map: "PROCESSES", source: Box::new(source) })?;
+        let state = [verdict, announced | if lineage { process_flag::LINEAGE } else { 0 }, 0, 0];
+        self.processes.insert(pid.0, state, flags)?;
         self.bump_epoch();
         Ok(())
     }

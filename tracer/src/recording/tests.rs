@@ -142,6 +142,7 @@ fn command_lines_and_environments_are_not_recorded() {
         arguments: b"curl\0-u\0user:hunter2\0",
         environment: b"TOKEN=hunter2\0",
         cgroup: 5,
+        selected: false,
     };
     let recording = record(&[Entry::Event(Event::Process(seen.clone()))]);
     assert!(!recording.windows(7).any(|window| window == b"hunter2"));

@@ -224,6 +224,7 @@ mod tests {
             arguments: b"",
             environment: b"",
             cgroup: 0,
+            selected: false,
         }
     }
 

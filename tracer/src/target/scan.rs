@@ -137,6 +137,7 @@ mod tests {
             arguments: arguments.as_bytes(),
             environment: b"",
             cgroup: 0,
+            selected: false,
         }
     }
 

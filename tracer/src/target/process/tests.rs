@@ -15,6 +15,7 @@ fn seen<'a>(arguments: &'a str, environment: &'a str) -> ProcessSeen<'a> {
         arguments: arguments.as_bytes(),
         environment: environment.as_bytes(),
         cgroup: 0,
+        selected: false,
     }
 }
 
