@@ -7,8 +7,7 @@ use anyhow::Result;
 use tracer_tests::service::{self, Gunicorn, Nginx};
 use tracer_tests::{
     AgentOptions, Expected, Launcher, Service, Spans, check_resource, check_short_lived,
-    curl_user_agent, layout,
-    on_each_backend, port,
+    curl_user_agent, layout, on_each_backend, port,
 };
 
 /// Larger than any buffer on the way, so that `sendfile` takes several calls.

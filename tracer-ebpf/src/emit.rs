@@ -19,9 +19,9 @@ const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 
 /// Steps of one copy: user ranges visited plus records filled.
-const COPY_STEPS: u32 = 24;
+const COPY_STEPS: u32 = 16;
 /// User ranges visited to find the end of a range.
-const TAIL_STEPS: u32 = 8;
+const TAIL_STEPS: u32 = 4;
 
 /// Appends `size` bytes at `bytes` to the ring. The agent drains it on its own clock and is woken
 /// only when the ring fills up.
@@ -46,12 +46,10 @@ pub(crate) fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// What one call moved.
+/// Where, when and by whom the bytes of the transfer in the scratch space were moved.
 #[derive(Clone, Copy)]
 pub(crate) struct Moved {
-    pub(crate) direction: u8,
     pub(crate) offset: u32,
-    pub(crate) len: u32,
     pub(crate) time: u64,
     pub(crate) tgid: u32,
     pub(crate) tid: u32,
@@ -60,8 +58,9 @@ pub(crate) struct Moved {
 /// Reports moved bytes: the first ones copied as far as the message's budget goes, the last ones
 /// if that was not all.
 #[inline(always)]
-pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved, source: Source) {
-    let code = match source {
+pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved) {
+    let len = scratch.transfer.len();
+    let code = match scratch.transfer.source() {
         Source::InKernel => unreadable::IN_KERNEL,
         Source::IoUring => unreadable::IO_URING,
         Source::Unknown => unreadable::UNKNOWN_CALL,
@@ -70,7 +69,7 @@ pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved, 
     scratch.data = DataRecord {
         header: RecordHeader {
             kind: record::DATA,
-            detail: moved.direction,
+            detail: scratch.transfer.moving(),
             unreadable: code,
             tail: 0,
             head: 0,
@@ -80,25 +79,21 @@ pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved, 
         tgid: moved.tgid,
         tid: moved.tid,
         offset: moved.offset,
-        len: moved.len,
+        len,
         turn: state.turn,
         padding: 0,
     };
     // Nothing of an earlier call may pass for this one's bytes.
     scratch.cursor.filled = 0;
-    if code == unreadable::NO {
+    if volatile_byte(&scratch.data.header.unreadable) == unreadable::NO {
         // A short rest of a message is worth its few bytes even without budget: it may be what
         // ends a chunked body.
-        let copy = if moved.len <= TAIL as u32 || moved.len < state.budget {
-            moved.len
-        } else {
-            state.budget
-        };
-        state.budget = state.budget.saturating_sub(moved.len);
+        let copy = if len <= TAIL as u32 || len < state.budget { len } else { state.budget };
+        state.budget = state.budget.saturating_sub(len);
         scratch.cursor.left = u64::from(copy);
         copy_head(scratch, state);
-        if copy < moved.len && scratch.data.header.unreadable == unreadable::NO {
-            copy_tail(scratch, u64::from(moved.len - copy));
+        if copy < len && scratch.data.header.unreadable == unreadable::NO {
+            copy_tail(scratch, u64::from(len - copy));
         }
     }
     submit(scratch, state);
@@ -238,6 +233,13 @@ fn least(a: u64, b: u64) -> u64 {
 /// what it was computed from; the check that follows is then the bound the verifier uses.
 #[inline(always)]
 fn volatile(value: &u64) -> u64 {
+    // SAFETY: a reference is valid for reads.
+    unsafe { core::ptr::from_ref(value).read_volatile() }
+}
+
+/// As [`volatile`], for a byte.
+#[inline(always)]
+fn volatile_byte(value: &u8) -> u8 {
     // SAFETY: a reference is valid for reads.
     unsafe { core::ptr::from_ref(value).read_volatile() }
 }

@@ -10,6 +10,7 @@ use tracer_ebpf::{
 };
 
 use crate::payload::Cursor;
+use crate::transfer::Transfer;
 
 #[map(name = "EVENTS")]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 * 1024 * 1024, 0);
@@ -55,6 +56,7 @@ pub(crate) struct Scratch {
     pub(crate) data: DataRecord,
     pub(crate) bytes: [u8; 2 * CHUNK + TAIL],
     pub(crate) cursor: Cursor,
+    pub(crate) transfer: Transfer,
     pub(crate) open: OpenRecord,
     pub(crate) process: ProcessRecord,
 }

@@ -48,6 +48,7 @@ pub(crate) struct Cursor {
 }
 
 /// How a call names its bytes.
+#[repr(C, u64)]
 #[derive(Clone, Copy)]
 pub(crate) enum Source {
     Flat(u64),

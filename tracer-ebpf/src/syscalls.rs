@@ -16,7 +16,7 @@ use crate::transfer::observe;
 const TYPE_MASK: u16 = 0o170_000;
 const SOCKET_TYPE: u16 = 0o140_000;
 /// Messages of one `recvmmsg` or `sendmmsg` whose lengths are added up.
-const MESSAGES: u64 = 16;
+const MESSAGES: u64 = 8;
 /// Size of `struct mmsghdr`, and where its `msg_len` stands.
 const MESSAGE_SIZE: u64 = 64;
 const MESSAGE_LEN: u64 = 56;

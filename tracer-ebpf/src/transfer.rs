@@ -23,6 +23,37 @@ const SHUTDOWN_RECEIVE: u8 = 1;
 /// `SOCK_DONE`, which TCP sets when a FIN comes in.
 const FIN_RECEIVED: u64 = 1 << 1;
 
+/// One send or receive as the probe understood it. Kept in map memory and read anew wherever it is
+/// needed: what a probe knows of the call at hand (its number, say) then does not multiply the
+/// paths that the verifier follows through everything after it, which kernel 6.1 gives up on.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Transfer {
+    source: Source,
+    len: u32,
+    moving: u32,
+}
+
+impl Transfer {
+    #[inline(always)]
+    pub(crate) fn source(&self) -> Source {
+        // SAFETY: a reference is valid for reads.
+        unsafe { (&raw const self.source).read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (&raw const self.len).read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn moving(&self) -> u8 {
+        // SAFETY: as above.
+        unsafe { (&raw const self.moving).read_volatile() as u8 }
+    }
+}
+
 /// Bytes moved, or (`len` zero, receiving) perhaps the end of the stream.
 #[inline(always)]
 pub(crate) fn observe<S: Socket>(
@@ -32,6 +63,7 @@ pub(crate) fn observe<S: Socket>(
     source: Source,
     scratch: &mut Scratch,
 ) {
+    scratch.transfer = Transfer { source, len, moving: u32::from(moving) };
     // SAFETY: no preconditions.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (thread >> 32) as u32;
@@ -63,19 +95,19 @@ pub(crate) fn observe<S: Socket>(
     } else if state.phase == phase::UNTARGETED {
         return;
     }
-    if len == 0 {
+    if scratch.transfer.len() == 0 {
         receive_end(socket.address(), state);
         return;
     }
-    let starts_message = turn(state, moving);
-    let (offset, time) = position(socket.address(), state, moving, len);
-    match source {
-        Source::IoUring => count(Counter::IoUringBytes, u64::from(len)),
-        Source::Unknown => count(Counter::UnknownCallBytes, u64::from(len)),
+    let starts_message = turn(state, scratch.transfer.moving());
+    let (offset, time) = position(socket.address(), state, &scratch.transfer);
+    match scratch.transfer.source() {
+        Source::IoUring => count(Counter::IoUringBytes, u64::from(scratch.transfer.len())),
+        Source::Unknown => count(Counter::UnknownCallBytes, u64::from(scratch.transfer.len())),
         _ => {}
     }
     if starts_message {
-        if !wanted(state, source, len, scratch) {
+        if !wanted(state, scratch) {
             return;
         }
     } else if state.phase == phase::UNDECIDED {
@@ -85,14 +117,14 @@ pub(crate) fn observe<S: Socket>(
         if !open(socket.address(), state, time, scratch) {
             count(Counter::RingFullOpen, 1);
             count(Counter::RingFullData, 1);
-            count(Counter::RingFullBytes, u64::from(len));
+            count(Counter::RingFullBytes, u64::from(scratch.transfer.len()));
             return;
         }
         state.opened = 1;
     }
-    scratch.cursor.start(source, u64::from(len));
-    let moved = Moved { direction: moving, offset, len, time, tgid, tid: thread as u32 };
-    emit::data(scratch, state, &moved, source);
+    scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
+    let moved = Moved { offset, time, tgid, tid: thread as u32 };
+    emit::data(scratch, state, &moved);
     state.last_time = time;
 }
 
@@ -112,7 +144,7 @@ fn turn(state: &mut ConnState, moving: u8) -> bool {
 
 /// Whether the message that begins here may be of interest.
 #[inline(always)]
-fn wanted(state: &mut ConnState, source: Source, len: u32, scratch: &mut Scratch) -> bool {
+fn wanted(state: &mut ConnState, scratch: &mut Scratch) -> bool {
     take_verdict(state);
     if state.phase == phase::IGNORED {
         return false;
@@ -120,7 +152,7 @@ fn wanted(state: &mut ConnState, source: Source, len: u32, scratch: &mut Scratch
     if state.phase == phase::CONFIRMED {
         return true;
     }
-    if looks_like_message(source, len, scratch) {
+    if looks_like_message(scratch) {
         state.phase = phase::CANDIDATE;
         state.misses = 0;
         return true;
@@ -130,7 +162,7 @@ fn wanted(state: &mut ConnState, source: Source, len: u32, scratch: &mut Scratch
         // whether the likely message was one is its to say.
         return true;
     }
-    if matches!(source, Source::IoUring | Source::Unknown) {
+    if matches!(scratch.transfer.source(), Source::IoUring | Source::Unknown) {
         // What cannot be read is not held against the connection.
         return false;
     }
@@ -159,8 +191,8 @@ fn take_verdict(state: &mut ConnState) {
 }
 
 #[inline(always)]
-fn looks_like_message(source: Source, len: u32, scratch: &mut Scratch) -> bool {
-    scratch.cursor.start(source, u64::from(len));
+fn looks_like_message(scratch: &mut Scratch) -> bool {
+    scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
     // The first range may hide behind a message header and an empty vector.
     if !scratch.cursor.refill() || !scratch.cursor.refill() || !scratch.cursor.refill() {
         return false;
@@ -185,10 +217,11 @@ fn looks_like_message(source: Source, len: u32, scratch: &mut Scratch) -> bool {
 
 /// Stream offset of the first moved byte, and when it was moved. Notes where the next one stands.
 #[inline(always)]
-fn position(socket: u64, state: &mut ConnState, moving: u8, len: u32) -> (u32, u64) {
+fn position(socket: u64, state: &mut ConnState, transfer: &Transfer) -> (u32, u64) {
+    let len = transfer.len();
     let now = now();
     let tcp = is_tcp(socket);
-    if moving == direction::RECEIVE {
+    if transfer.moving() == direction::RECEIVE {
         let end = if tcp { read_up_to(socket) } else { state.receive_next.wrapping_add(len) };
         state.receive_next = end;
         state.known |= end_known::RECEIVED;
