@@ -84,6 +84,8 @@ pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved, 
         turn: state.turn,
         padding: 0,
     };
+    // Nothing of an earlier call may pass for this one's bytes.
+    scratch.cursor.filled = 0;
     if code == unreadable::NO {
         // A short rest of a message is worth its few bytes even without budget: it may be what
         // ends a chunked body.
@@ -93,7 +95,6 @@ pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved, 
             state.budget
         };
         state.budget = state.budget.saturating_sub(moved.len);
-        scratch.cursor.filled = 0;
         scratch.cursor.left = u64::from(copy);
         copy_head(scratch, state);
         if copy < moved.len && scratch.data.header.unreadable == unreadable::NO {
