@@ -8,8 +8,9 @@
 //! - A client that closes before any response counts as failed (`aborted`): from outside, its own
 //!   time limit and a cancellation look the same, and it got no answer either way. One that closes
 //!   after the response head cancelled on purpose, which is no error.
-//! - `server.port` of a server comes from where `server.address` does, and is left out if there is
-//!   none; on a client it falls back to the port it is connected to.
+//! - `server.port` of a server comes from where `server.address` does, and is the scheme's own where
+//!   that names none; on a client it falls back to the port it is connected to first.
+//! - `network.protocol.version` is the lower one of request and response: what both ends speak.
 //! - `url.path` is left out for `CONNECT`, whose target has no path, and is `*` for `OPTIONS *`.
 
 mod address;
@@ -175,7 +176,9 @@ impl SpanBuilder {
     ) {
         let headers = Headers(&exchange.request.headers);
         let scheme = headers.forwarded_scheme().or_else(|| target.scheme.map(known_scheme));
-        attributes.text(attribute::URL_SCHEME, scheme.unwrap_or(Cow::Borrowed(DEFAULT_SCHEME)));
+        let scheme = scheme.unwrap_or(Cow::Borrowed(DEFAULT_SCHEME));
+        let default_port = default_port(&scheme);
+        attributes.text(attribute::URL_SCHEME, scheme);
         if !target.path.is_empty() {
             attributes.text(attribute::URL_PATH, target.path.to_owned());
         }
@@ -187,7 +190,7 @@ impl SpanBuilder {
         {
             let authority = Authority::parse(split_credentials(host).1);
             attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
-            attributes.port(attribute::SERVER_PORT, authority.port);
+            attributes.port(attribute::SERVER_PORT, authority.port.or(default_port));
         } else {
             attributes.address(attribute::SERVER_ADDRESS, exchange.local.address());
             attributes.port(attribute::SERVER_PORT, exchange.local.port());
@@ -212,12 +215,8 @@ impl SpanBuilder {
         if let Some(host) = host {
             let authority = Authority::parse(split_credentials(host).1);
             // Towards a proxy, the connection's port is not the origin's.
-            let implied = match target.scheme {
-                Some("http" | "ws") => Some(80),
-                Some("https" | "wss") => Some(443),
-                Some(_) => None,
-                None => exchange.remote.port(),
-            };
+            let connected = exchange.remote.port().filter(|_| target.scheme.is_none());
+            let implied = connected.or_else(|| default_port(scheme));
             attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
             attributes.port(attribute::SERVER_PORT, authority.port.or(implied));
         } else {
@@ -286,14 +285,23 @@ fn known_scheme(scheme: &str) -> Cow<'static, str> {
     }
 }
 
+/// The port of a URL that names none.
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
 fn describe_network(exchange: &Exchange, attributes: &mut Attributes) {
     attributes.address(attribute::NETWORK_PEER_ADDRESS, exchange.remote.address());
     attributes.port(attribute::NETWORK_PEER_PORT, exchange.remote.port());
-    // The response's version if there is one: it is what the two agreed on.
+    // A server answers an older client in its own version's words, but in the client's manner.
     let response = exchange.response.as_ref().map(|response| response.version);
-    let version = match response.unwrap_or(exchange.request.version) {
-        HttpVersion::Http10 => "1.0",
-        HttpVersion::Http11 => "1.1",
+    let version = match (exchange.request.version, response) {
+        (HttpVersion::Http11, None | Some(HttpVersion::Http11)) => "1.1",
+        (HttpVersion::Http10, _) | (_, Some(HttpVersion::Http10)) => "1.0",
     };
     attributes.text(attribute::NETWORK_PROTOCOL_VERSION, version);
 }

@@ -229,7 +229,7 @@ fn servers_believe_forwarded_then_x_forwarded_then_the_target_then_host() {
     };
     let all = [forwarded, unofficial[0], unofficial[1], unofficial[2], host];
     check("/", &all, [Some("1.1.1.1"), Some("f.example"), Some("81"), Some("https")]);
-    check("/", &all[1..], [Some("2.2.2.2"), Some("x.example"), None, Some("https")]);
+    check("/", &all[1..], [Some("2.2.2.2"), Some("x.example"), Some("443"), Some("https")]);
     check("/", &[host], [Some("10.0.0.2"), Some("h.example"), Some("82"), Some("http")]);
     let absolute = "https://u:p@a.example:83/x";
     check(absolute, &[host], [Some("10.0.0.2"), Some("a.example"), Some("83"), Some("https")]);
@@ -287,8 +287,30 @@ fn unix_sockets_have_a_path_and_no_port() {
     assert_eq!(attribute(&span, "url.full").as_deref(), Some("http://localhost/a"));
     assert_eq!(attribute(&span, "network.protocol.version").as_deref(), Some("1.0"));
 
+    exchange.request.headers = fields(&[("host", "localhost")]);
+    assert_eq!(attribute(&build(&exchange), "server.port").as_deref(), Some("80"), "of the URL");
+
     exchange.remote = Endpoint::Unix(String::new());
     assert_eq!(attribute(&build(&exchange), "network.peer.address"), None);
+}
+
+#[test]
+fn the_version_is_the_lower_one() {
+    use HttpVersion::{Http10, Http11};
+    let rows = [
+        (Http10, None, "1.0"),
+        (Http11, None, "1.1"),
+        (Http10, Some(Http11), "1.0"),
+        (Http11, Some(Http10), "1.0"),
+        (Http11, Some(Http11), "1.1"),
+    ];
+    for (request, answered, version) in rows {
+        let mut exchange = exchange(Role::Server, "GET", "/", &[]);
+        exchange.request.version = request;
+        exchange.response = answered.map(|version| ResponseHead { version, ..response(200) });
+        let span = build(&exchange);
+        assert_eq!(attribute(&span, "network.protocol.version").as_deref(), Some(version));
+    }
 }
 
 #[test]
