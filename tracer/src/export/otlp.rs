@@ -66,6 +66,7 @@ enum Transport {
 pub(super) struct OtlpExporter {
     transport: Transport,
     settings: OtlpSettings,
+    retries: LogLimit,
     failures: LogLimit,
     rejections: LogLimit,
 }
@@ -80,6 +81,7 @@ impl OtlpExporter {
         Ok(Self {
             transport,
             settings,
+            retries: LogLimit::default(),
             failures: LogLimit::default(),
             rejections: LogLimit::default(),
         })
@@ -155,12 +157,22 @@ impl OtlpExporter {
             let Some(delay) = backoff.next_delay(after, Instant::now(), fastrand::f64()) else {
                 return Err(reason);
             };
-            tracing::debug!(%reason, ?delay, "OTLP export will be tried again");
+            self.log_retry(&reason, request.spans);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 // The sender lives as long as the exporter's thread.
                 _ = closing.wait_for(|closing| *closing) => {}
             }
+        }
+    }
+
+    fn log_retry(&self, reason: &str, spans: usize) {
+        if let Some(suppressed) = self.retries.admit(Instant::now()) {
+            tracing::warn!(
+                endpoint = %self.settings.endpoint, spans, suppressed, reason = cut(reason),
+                "OTLP export will be tried again; check that the receiver runs and the endpoint \
+                 is right"
+            );
         }
     }
 
