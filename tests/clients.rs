@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tracer_tests::service::Nginx;
 use tracer_tests::{
-    Agent, AgentOptions, Backend, Expected, Launcher, Service, check_resource, layout,
+    Agent, AgentOptions, Backend, Expected, Launcher, Service, check_short_lived, layout,
     on_each_backend, port,
 };
 
@@ -57,7 +57,7 @@ fn curl_once_for_each_method() -> Result<()> {
         let spans = agent.finish(requests.len())?;
         for ((span, (_, method, path, status)), pid) in spans.iter().zip(requests).zip(pids) {
             Expected::client(method, &server.url(path)).status(status).check(span);
-            check_resource(&span.resource, &[("service.name", "curl")]);
+            check_short_lived(&span.resource, &[("service.name", "curl")]);
             assert_eq!(span.pid(), Some(pid));
         }
         let instances: BTreeSet<_> =
@@ -137,7 +137,7 @@ fn client_program(program: &Path, source: &str, service: &str) -> Result<()> {
             [("GET", any, 200), ("GET", hello, 200), ("GET", nothing, 404), ("POST", any, 200)];
         for (span, (method, url, status)) in spans.iter().zip(requests) {
             Expected::client(method, url).status(status).check(span);
-            check_resource(&span.resource, &[("service.name", service)]);
+            check_short_lived(&span.resource, &[("service.name", service)]);
             assert_eq!(span.pid(), Some(ran.pid));
         }
         for pair in spans.windows(2) {

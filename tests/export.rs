@@ -179,7 +179,7 @@ fn the_environment_configures_otlp_over_grpc() -> Result<()> {
 fn a_traces_endpoint_is_taken_as_it_is() -> Result<()> {
     on_each_backend(|backend| {
         let mut rotel = Rotel::start()?;
-        let pass = format!("proxy_pass {}/v1/traces;", rotel.http_endpoint());
+        let pass = format!("rewrite ^ /v1/traces break; proxy_pass {};", rotel.http_endpoint());
         let gate = Gate::start("", &pass)?;
         let mut traffic = Traffic::start()?;
         let mut agent = traffic
@@ -217,8 +217,9 @@ fn a_receiver_that_starts_late() -> Result<()> {
             let mut agent = options.start()?;
             traffic.run()?;
             agent.wait_for_spans(SPANS)?;
+            // The operator is told before the agent gives up.
             wait::until("a failed attempt in the agent's log", || {
-                Ok(agent.log().contains("otlp").then_some(()))
+                Ok(agent.log().contains("OTLP export will be tried again").then_some(()))
             })?;
             let mut rotel = Rotel::start_at(grpc_port, http_port)?;
             received_as_written(agent, &mut rotel)

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use tracer_tests::service::{self, Gunicorn, Nginx};
 use tracer_tests::{
-    AgentOptions, Expected, Launcher, Service, Spans, check_resource, curl_user_agent, layout,
+    AgentOptions, Expected, Launcher, Service, Spans, check_resource, check_short_lived,
+    curl_user_agent, layout,
     on_each_backend, port,
 };
 
@@ -53,7 +54,10 @@ fn a_static_file() -> Result<()> {
         let called = spans.clients();
         let called = called.only()?;
         Expected::client("GET", &nginx.url("/hello?page=2")).status(200).check(called);
-        check_resource(&called.resource, &[("service.name", "curl"), ("process.command", "curl")]);
+        check_short_lived(
+            &called.resource,
+            &[("service.name", "curl"), ("process.command", "curl")],
+        );
         assert_eq!(called.pid(), Some(curl.pid));
         assert!(called.start <= served.start, "a request arrives after it was sent");
         assert!(served.start <= called.end, "a response ends after its request began");

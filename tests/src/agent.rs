@@ -234,14 +234,14 @@ impl Agent {
     }
 
     /// Waits for the spans of everything that happened, stops it, and checks that there were
-    /// exactly `count` and that nothing was lost.
+    /// exactly `count` and that nothing was lost. Gives them in the order in which they started.
     pub fn finish(mut self, count: usize) -> Result<Spans> {
         self.wait_for_spans(count)?;
         let Finished { spans, report, log, .. } = self.stop()?;
         ensure!(spans.len() == count, "{} spans instead of {count}:\n{spans}", spans.len());
         ensure!(report.spans == count as u64, "the report miscounts {count}: {}", report.json);
         ensure!(report.lost() == 0, "losses: {}\n{log}", report.json);
-        Ok(spans)
+        Ok(spans.by_start())
     }
 
     /// Fails, with the end of its log, if it exited.

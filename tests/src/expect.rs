@@ -200,16 +200,13 @@ impl Expected {
     }
 }
 
-/// What a resource must say of any traced process of this host, and may say where it is known.
-const ALWAYS: [&str; 16] = [
+/// What a resource says of any traced process.
+const ALWAYS: [&str; 13] = [
     "host.arch",
     "host.name",
     "os.type",
     "process.command",
     "process.creation.time",
-    "process.executable.name",
-    "process.executable.path",
-    "process.owner",
     "process.pid",
     "service.instance.id",
     "service.name",
@@ -219,6 +216,10 @@ const ALWAYS: [&str; 16] = [
     "telemetry.sdk.name",
     "telemetry.sdk.version",
 ];
+/// What it says if the process lived long enough to be asked.
+const OF_SERVICES: [&str; 3] =
+    ["process.executable.name", "process.executable.path", "process.owner"];
+/// What it says where the host knows it.
 const SOMETIMES: [&str; 7] = [
     "container.id",
     "container.name",
@@ -229,20 +230,29 @@ const SOMETIMES: [&str; 7] = [
     "process.runtime.name",
 ];
 
-/// Fails unless a resource has what every traced process has, these attributes with these values,
+/// Fails unless a resource has what that of every service has, these attributes with these values,
 /// and nothing else.
 #[track_caller]
 pub fn check_resource(resource: &Attributes, values: &[(&str, &str)]) {
+    for name in OF_SERVICES {
+        assert!(resource.value(name).is_some(), "no {name} in {resource:?}");
+    }
+    check_short_lived(resource, values);
+}
+
+/// [`check_resource`] of a process that may have been gone when the agent heard of it.
+#[track_caller]
+pub fn check_short_lived(resource: &Attributes, values: &[(&str, &str)]) {
     for name in ALWAYS {
-        assert!(resource.value(name).is_some(), "no {name} in {resource:#?}");
+        assert!(resource.value(name).is_some(), "no {name} in {resource:?}");
     }
     for (name, value) in values {
-        assert_eq!(resource.text(name), Some(*value), "{name} of {resource:#?}");
+        assert_eq!(resource.text(name), Some(*value), "{name} of {resource:?}");
     }
     for name in resource.names() {
-        let known = ALWAYS.contains(&name) || SOMETIMES.contains(&name);
+        let known = [&ALWAYS[..], &OF_SERVICES, &SOMETIMES].concat().contains(&name);
         let expected = values.iter().any(|(expected, _)| *expected == name);
-        assert!(known || expected, "unexpected {name} in {resource:#?}");
+        assert!(known || expected, "unexpected {name} in {resource:?}");
     }
     let id = resource.text("service.instance.id").unwrap_or_default();
     let groups: Vec<usize> = id.split('-').map(str::len).collect();

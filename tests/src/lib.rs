@@ -25,7 +25,7 @@ pub mod wait;
 pub mod wire;
 
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
-pub use expect::{Expected, check_resource};
+pub use expect::{Expected, check_resource, check_short_lived};
 pub use launcher::{Background, Launcher, Output, curl_user_agent};
 pub use namespace::Namespace;
 pub use process::Process;

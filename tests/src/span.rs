@@ -220,6 +220,14 @@ impl Spans {
         self.filter(|span| span.attribute(name) == Some(&value))
     }
 
+    /// In the order in which they started. The order of export is another one: of what happens on
+    /// two processors, neither need be told first.
+    #[must_use]
+    pub fn by_start(mut self) -> Self {
+        self.0.sort_by_key(|span| span.start);
+        self
+    }
+
     /// The only one there is; fails, showing all, when there are more or none.
     pub fn only(&self) -> Result<&Span> {
         match self.0.as_slice() {
