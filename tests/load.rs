@@ -1,1 +1,162 @@
+//! Much traffic: every request made is a span or a counted loss, and every span is right.
+//!
+//! Each request has a number in its path, which nginx repeats in a response header: a span whose
+//! two disagree joined a request to another one's response.
 
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use tracer_tests::service::Nginx;
+use tracer_tests::{
+    Agent, AgentOptions, Backend, Finished, Kind, Launcher, Service, Span, Spans, Value, backends,
+    layout, wait,
+};
+
+const ECHO: &str = "location /r/ { add_header X-Tag $uri; return 200 'ok'; }
+                    location = /status { stub_status; }";
+const TAG: &str = "x-tag";
+/// Far more than a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn start(options: AgentOptions, file: &Path) -> Result<Agent> {
+    let options = options.argument("--capture-response-header").argument(TAG);
+    options.without_file().exporter(&format!("file:{}", file.display())).start()
+}
+
+/// Requests that nginx read, without the one that asks.
+fn requests_read(nginx: &Service) -> Result<u64> {
+    let body = nginx.get("/status")?.body;
+    // The line after "server accepts handled requests" holds the three numbers.
+    let numbers = body.lines().skip_while(|line| !line.contains("handled")).nth(1);
+    let requests = numbers.and_then(|line| line.split_whitespace().nth(2));
+    let requests: u64 = requests.with_context(|| body.clone())?.parse()?;
+    Ok(requests - 1)
+}
+
+/// Requests that `wrk` made.
+fn wrk(
+    launcher: &mut Launcher,
+    nginx: &Service,
+    count: u64,
+    connections: u32,
+    pause: u32,
+) -> Result<u64> {
+    let script = layout::workspace().join("tests/programs/numbered.lua");
+    let (count, connections, pause) =
+        (count.to_string(), connections.to_string(), pause.to_string());
+    let words = ["wrk", "-t1", "-c", &connections, "-d", "600s", "-s", &script.to_string_lossy()];
+    let arguments = [&nginx.url("/"), "--", &count, &pause];
+    let begin = Instant::now();
+    let running = launcher.spawn(words.iter().chain(&arguments))?;
+    wait::until_within(PATIENCE, "wrk's last response", || {
+        Ok(running.output().contains("finished").then_some(()))
+    })?;
+    let seconds = begin.elapsed().as_secs_f64();
+    running.signal(Signal::INT)?;
+    ensure!(launcher.wait(&running)? == 0, "wrk failed: {}", running.output());
+    assert_eq!(running.wait_for("wrong ")?, "0", "{}", running.output());
+    let made: u64 = running.wait_for("made ")?.parse()?;
+    eprintln!("{made} requests in {seconds:.1} s: {:.0} a second", made as f64 / seconds);
+    Ok(made)
+}
+
+/// How often each request has a span, by kind and number.
+type Seen = HashMap<(bool, u64), u32>;
+
+/// Reads all spans, checking each for itself.
+fn check(file: &Path) -> Result<Seen> {
+    let mut seen = Seen::new();
+    Spans::each_in_file(file, |span| {
+        let number = number_of(&span).with_context(|| format!("{span:?}"))?;
+        *seen.entry((span.kind == Kind::Server, number)).or_default() += 1;
+        Ok(())
+    })?;
+    let twice: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).take(5).collect();
+    ensure!(twice.is_empty(), "reported more than once: {twice:?}");
+    Ok(seen)
+}
+
+/// The number in a span's request, which must be that in its response.
+fn number_of(span: &Span) -> Result<u64> {
+    let url = span.attributes.text("url.path").or(span.attributes.text("url.full"));
+    let (_, number) = url.and_then(|url| url.split_once("/r/")).context("no number")?;
+    ensure!(span.http_status() == Some(200), "not what was answered");
+    ensure!(span.attributes.text("error.type").is_none(), "nothing failed");
+    let Some(Value::List(tags)) = span.attribute("http.response.header.x-tag") else {
+        anyhow::bail!("no tag");
+    };
+    ensure!(*tags == [Value::from(&*format!("/r/{number}"))], "another one's response");
+    Ok(number.parse()?)
+}
+
+fn of_kind(seen: &Seen, server: bool) -> u64 {
+    seen.keys().filter(|(kind, _)| *kind == server).count() as u64
+}
+
+fn nothing_lost(finished: &Finished) {
+    let report = &finished.report;
+    assert_eq!(report.lost(), 0, "{}", report.json);
+    for counter in ["ring_full_data", "ring_full_open", "ring_full_close", "ring_full_process"] {
+        assert_eq!(report.json["kernel"][counter], 0, "{}", report.json);
+    }
+    assert_eq!(report.json["undelivered"], serde_json::json!({}), "{}", report.json);
+}
+
+#[test]
+fn two_hundred_thousand_requests() -> Result<()> {
+    const COUNT: u64 = 200_000;
+    for backend in backends() {
+        let nginx = Nginx::new(ECHO)?.start()?;
+        let mut launcher = Launcher::start()?;
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("spans.jsonl");
+        let before = requests_read(&nginx)?;
+        let options = AgentOptions::new(backend).pid(nginx.pid()).pid(launcher.pid());
+        let agent = start(options, &file)?;
+        let made = wrk(&mut launcher, &nginx, COUNT, 32, 1)?;
+        let finished = agent.stop()?;
+        assert!(made >= COUNT);
+        assert_eq!(requests_read(&nginx)? - before - 1, made);
+        nothing_lost(&finished);
+        let seen = check(&file)?;
+        assert_eq!(of_kind(&seen, true), made, "servers on {backend}: {}", finished.report.json);
+        assert_eq!(of_kind(&seen, false), made, "clients on {backend}: {}", finished.report.json);
+        assert_eq!(finished.report.spans, 2 * made);
+    }
+    Ok(())
+}
+
+/// One side alone, saturated, with a ring far too small: what does not fit is counted.
+fn overflow(backend: Backend, servers: bool) -> Result<()> {
+    const COUNT: u64 = 100_000;
+    let nginx = Nginx::new(ECHO)?.start()?;
+    let mut launcher = Launcher::start()?;
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("spans.jsonl");
+    let pid = if servers { nginx.pid() } else { launcher.pid() };
+    let options = AgentOptions::new(backend).pid(pid).argument("--ring-size").argument("64K");
+    let agent = start(options, &file)?;
+    let made = wrk(&mut launcher, &nginx, COUNT, 16, 0)?;
+    let finished = agent.stop()?;
+    let seen = check(&file)?;
+    let report = &finished.report;
+    assert_eq!(of_kind(&seen, !servers), 0, "{}", report.json);
+    let spans = of_kind(&seen, servers);
+    assert!(report.lost() > 0, "the ring was not too small: {}", report.json);
+    assert_eq!(spans + report.lost(), made, "on {backend}: {}", report.json);
+    assert_eq!(report.json["undelivered"], serde_json::json!({}), "{}", report.json);
+    Ok(())
+}
+
+#[test]
+fn servers_with_a_ring_too_small() -> Result<()> {
+    backends().into_iter().try_for_each(|backend| overflow(backend, true))
+}
+
+#[test]
+fn clients_with_a_ring_too_small() -> Result<()> {
+    backends().into_iter().try_for_each(|backend| overflow(backend, false))
+}

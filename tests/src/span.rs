@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::ops::Deref;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value as Json;
@@ -175,6 +178,18 @@ impl Spans {
             append(&mut spans, &request).with_context(|| format!("not OTLP: {line}"))?;
         }
         Ok(Self(spans))
+    }
+
+    /// Visits all spans of a file of OTLP JSON lines, however large.
+    pub fn each_in_file(file: &Path, mut visit: impl FnMut(Span) -> Result<()>) -> Result<()> {
+        let input = File::open(file).with_context(|| file.display().to_string())?;
+        let mut spans = Vec::new();
+        for line in BufReader::new(input).lines() {
+            let request: Json = serde_json::from_str(&line?)?;
+            append(&mut spans, &request)?;
+            spans.drain(..).try_for_each(&mut visit)?;
+        }
+        Ok(())
     }
 
     /// Those for which `keep` holds.

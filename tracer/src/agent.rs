@@ -11,7 +11,7 @@ use crate::conn::Verdict;
 use crate::event::{CloseKind, Event, KernelTime, Pid};
 use crate::export::SpanSink;
 use crate::pipeline::{Output, Pipeline};
-use crate::recording::{Entry, Writer};
+use crate::recording::{Entry, WriteError, Writer};
 use crate::target::{Decision, Resolver, Scanner, Selection, Why};
 
 /// Events taken from the ring before their results are handed on.
@@ -49,7 +49,7 @@ pub type Recorder = Writer<std::io::BufWriter<std::fs::File>>;
 pub enum AgentError {
     /// The recording could not be written.
     #[error("the recording cannot be continued: {0}; is the disk full?")]
-    Recording(#[from] crate::recording::WriteError),
+    Recording(#[from] WriteError),
     /// A verdict could not be handed to the kernel half.
     #[error(transparent)]
     Capture(#[from] crate::capture::LoadError),
@@ -103,7 +103,8 @@ impl<'a> Agent<'a> {
         }
         while self.step(&mut outputs)? == BATCH {}
         self.pipeline.finish(&mut outputs);
-        self.apply(&mut outputs)?;
+        record(&mut self.log, &outputs, |_| Ok(()))?;
+        self.apply(&mut outputs);
         if let Some(log) = self.log.take() {
             log.finish()?;
         }
@@ -138,12 +139,11 @@ impl<'a> Agent<'a> {
                 Event::Closed(closed) if closed.kind == CloseKind::Gone => gone.push(closed.conn),
                 _ => {}
             }
-            if let Some(log) = log
-                && let Err(error) = log.event(&event)
-            {
+            let before = outputs.len();
+            pipeline.on_event(&event, outputs);
+            if let Err(error) = record(log, &outputs[before..], |log| log.event(&event)) {
                 failure = Some(error);
             }
-            pipeline.on_event(&event, outputs);
         });
         if let Some(error) = failure {
             return Err(error.into());
@@ -155,7 +155,7 @@ impl<'a> Agent<'a> {
             self.capture.forget_connection(conn);
         }
         self.tick(outputs)?;
-        self.apply(outputs)?;
+        self.apply(outputs);
         Ok(drained)
     }
 
@@ -163,10 +163,9 @@ impl<'a> Agent<'a> {
         let now = Capture::now();
         if now.nanos_since(self.last_tick) >= TICK_NANOS {
             self.last_tick = now;
-            if let Some(log) = &mut self.log {
-                log.write(&Entry::Tick(now))?;
-            }
+            let before = outputs.len();
             self.pipeline.on_tick(now, outputs);
+            record(&mut self.log, &outputs[before..], |log| log.write(&Entry::Tick(now)))?;
         }
         if now.nanos_since(self.last_settle) >= SETTLE_NANOS {
             self.last_settle = now;
@@ -175,9 +174,8 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
-    /// Hands results on: spans to the exporters, verdicts to the kernel half, processes to the
-    /// recording.
-    fn apply(&mut self, outputs: &mut Vec<Output>) -> Result<(), AgentError> {
+    /// Hands results on: spans to the exporters, verdicts to the kernel half.
+    fn apply(&mut self, outputs: &mut Vec<Output>) {
         let mut spans = Vec::new();
         for output in outputs.drain(..) {
             match output {
@@ -188,18 +186,30 @@ impl<'a> Agent<'a> {
                 Output::Verdict(conn, Verdict::Ignore) => {
                     self.capture.decide_connection(conn, ConnectionVerdict::Ignore);
                 }
-                Output::Process(process) => {
-                    if let Some(log) = &mut self.log {
-                        log.write(&Entry::Process(process))?;
-                    }
-                }
+                // Already recorded.
+                Output::Process(_) => {}
             }
         }
         if !spans.is_empty() {
             self.sink.submit(spans);
         }
-        Ok(())
     }
+}
+
+/// Records a step, after the processes that it made known: a replay cannot ask the host for them,
+/// so it needs them first.
+fn record(
+    log: &mut Option<Recorder>,
+    outputs: &[Output],
+    step: impl FnOnce(&mut Recorder) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    let Some(log) = log else { return Ok(()) };
+    for output in outputs {
+        if let Output::Process(process) = output {
+            log.write(&Entry::Process(Arc::clone(process)))?;
+        }
+    }
+    step(log)
 }
 
 /// Whether a verdict extends to what the process starts.
