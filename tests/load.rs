@@ -19,7 +19,7 @@ const ECHO: &str = "location /r/ { add_header X-Tag $uri; return 200 'ok'; }
                     location = /status { stub_status; }";
 const TAG: &str = "x-tag";
 /// Far more than a loaded machine needs.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 fn start(options: AgentOptions, file: &Path) -> Result<Agent> {
     let options = options.argument("--capture-response-header").argument(TAG);
