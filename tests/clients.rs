@@ -11,10 +11,11 @@ use tracer_tests::{
     on_each_backend, port,
 };
 
-/// A server with a file at `/hello`, which takes any request at `/any` and redirects `/old`.
+/// A server with a file at `/hello`, which takes any request at `/any`, redirects `/old`, and wants
+/// no large bodies elsewhere.
 fn server() -> Result<Service> {
     Nginx::new(
-        "location = /any { return 200 'any\n'; }
+        "location = /any { client_max_body_size 10m; return 200 'any\n'; }
          location = /old { return 302 /older; }
          location = /older { return 307 /hello; }",
     )?
@@ -38,7 +39,7 @@ fn curl_once_for_each_method() -> Result<()> {
         let file = file.to_string_lossy().into_owned();
         let mut launcher = Launcher::start()?;
         let agent = agent(backend, &launcher)?;
-        let requests: [(&[&str], &str, &str, u16); 8] = [
+        let requests: [(&[&str], &str, &str, u16); 9] = [
             (&[], "GET", "/hello", 200),
             (&["--data", "a=1"], "POST", "/any", 200),
             (&["--head"], "HEAD", "/hello", 200),
@@ -47,6 +48,7 @@ fn curl_once_for_each_method() -> Result<()> {
             (&["-X", "PATCH", "--data", "a=1"], "PATCH", "/any", 200),
             // Large enough for curl to wait for `100 Continue` first.
             (&["--upload-file", &file], "PUT", "/any", 200),
+            (&["--upload-file", &file], "PUT", "/hello", 413),
             (&["--data", "a=1"], "POST", "/hello", 405),
         ];
         let mut pids = Vec::new();
