@@ -99,7 +99,7 @@ fn traffic(launcher: &mut Launcher, nginx_url: &str) -> Result<usize> {
 fn nginx() -> Result<tracer_tests::Service> {
     let nginx =
         Nginx::new("location /hello { return 200 'hi'; } location /traced { return 204; }")?;
-    nginx.file("big", &[b'x'; 100_000])?.start()
+    nginx.file("big", &vec![b'x'; 100_000])?.start()
 }
 
 fn record(backend: Backend, recording: &Path) -> Result<(Spans, Report)> {
