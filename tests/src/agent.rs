@@ -76,7 +76,7 @@ impl AgentOptions {
         self.argument("--pid").argument(pid.to_string())
     }
 
-    /// Traces who serves or calls a port.
+    /// Traces who serves a port.
     #[must_use]
     pub fn port(self, port: u16) -> Self {
         self.argument("--port").argument(port.to_string())

@@ -29,7 +29,7 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
     let nginx_variants =
         || vec![untraced(&nginx), Variant::traced("agent", &nginx, agent().pid(nginx.pid()), 1)];
     let mut saturated = nginx_variants();
-    let both_ends = agent().port(nginx.port());
+    let both_ends = agent().pid(nginx.pid()).exe("wrk");
     saturated.push(Variant::traced("agent, both ends", &nginx, both_ends, 2));
     let scenarios = [
         Scenario {
