@@ -21,13 +21,20 @@ pub(crate) fn run_all(arguments: &Arguments) -> Result<()> {
 
     step("Unit and integration tests");
     run(cargo()
-        .args(["test", "--workspace", "--exclude", "tracer-tests", "--"])
+        .args(["test", "--workspace", "--exclude", "tracer-tests", "--no-fail-fast", "--"])
         .args(&arguments.test_arguments))?;
 
     step("End-to-end tests");
     let mut end_to_end = cargo();
     // One at a time: they share the machine's probes, and timing-sensitive peers share two cores.
-    end_to_end.args(["test", "--package", "tracer-tests", "--", "--test-threads=1"]);
+    end_to_end.args([
+        "test",
+        "--package",
+        "tracer-tests",
+        "--no-fail-fast",
+        "--",
+        "--test-threads=1",
+    ]);
     end_to_end.args(&arguments.test_arguments);
     if !privilege::is_root() {
         note("needs root to load eBPF programs and to make network namespaces: using sudo");

@@ -4,8 +4,8 @@ use super::Http1;
 use super::body::Body;
 use super::ledger::slot;
 use super::side::{Kind, State};
-use crate::event::{CloseKind, Closed, Direction};
-use crate::exchange::Outcome;
+use crate::event::{CloseKind, Closed, Direction, Endpoint};
+use crate::exchange::{Outcome, Role};
 use crate::protocol::{Host, LossReason};
 
 /// `ETIMEDOUT`.
@@ -21,7 +21,9 @@ impl Http1 {
             && closed.turns > last
         {
             self.close_unseen(closed.turns, host);
-        } else if !complete && self.responses_end(closed.kind) {
+        } else if (!complete || self.may_hide_bytes(closed, host))
+            && self.responses_end(closed.kind)
+        {
             self.ledger.drop_all(LossReason::ResponseUnseen, host);
         }
         if self.responses_end(closed.kind) {
@@ -34,6 +36,16 @@ impl Http1 {
         }
         self.peer_ended |= closed.kind == CloseKind::ReceiveEnd;
         self.release(closed, complete, host);
+    }
+
+    /// What a client takes from a Unix socket by `splice` is seen by no probe. One that closes in
+    /// the middle of a body, as far as was seen, may well have read it all.
+    fn may_hide_bytes(&self, closed: &Closed, host: &Host<'_>) -> bool {
+        closed.kind == CloseKind::Gone
+            && !self.peer_ended
+            && self.role == Role::Client
+            && matches!(host.local, Endpoint::Unix(_))
+            && matches!(self.responses.state, State::Body(_))
     }
 
     /// More turns were made than seen: what is open was answered, or went on, unseen.
