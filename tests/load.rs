@@ -43,6 +43,7 @@ fn wrk(
     count: u64,
     connections: u32,
     pause: u32,
+    headers: &[&str],
 ) -> Result<u64> {
     let script = layout::workspace().join("tests/programs/numbered.lua");
     let (count, connections, pause) =
@@ -50,7 +51,7 @@ fn wrk(
     let words = ["wrk", "-t1", "-c", &connections, "-d", "600s", "-s", &script.to_string_lossy()];
     let arguments = [&nginx.url("/"), "--", &count, &pause];
     let begin = Instant::now();
-    let running = launcher.spawn(words.iter().chain(&arguments))?;
+    let running = launcher.spawn(words.iter().chain(headers).chain(&arguments))?;
     wait::until_within(PATIENCE, "wrk's last response", || {
         Ok(running.output().contains("finished").then_some(()))
     })?;
@@ -116,7 +117,7 @@ fn two_hundred_thousand_requests() -> Result<()> {
         let before = requests_read(&nginx)?;
         let options = AgentOptions::new(backend).pid(nginx.pid()).pid(launcher.pid());
         let agent = start(options, &file)?;
-        let made = wrk(&mut launcher, &nginx, COUNT, 32, 1)?;
+        let made = wrk(&mut launcher, &nginx, COUNT, 64, 1, &[])?;
         let finished = agent.stop()?;
         assert!(made >= COUNT);
         assert_eq!(requests_read(&nginx)? - before - 1, made);
@@ -130,7 +131,7 @@ fn two_hundred_thousand_requests() -> Result<()> {
 }
 
 /// One side alone, saturated, with a ring far too small: what does not fit is counted.
-fn overflow(backend: Backend, servers: bool) -> Result<()> {
+fn overflow(backend: Backend, servers: bool, headers: &[&str]) -> Result<()> {
     const COUNT: u64 = 100_000;
     let nginx = Nginx::new(ECHO)?.start()?;
     let mut launcher = Launcher::start()?;
@@ -139,7 +140,7 @@ fn overflow(backend: Backend, servers: bool) -> Result<()> {
     let pid = if servers { nginx.pid() } else { launcher.pid() };
     let options = AgentOptions::new(backend).pid(pid).argument("--ring-size").argument("64K");
     let agent = start(options, &file)?;
-    let made = wrk(&mut launcher, &nginx, COUNT, 16, 0)?;
+    let made = wrk(&mut launcher, &nginx, COUNT, 16, 0, headers)?;
     let finished = agent.stop()?;
     let seen = check(&file)?;
     let report = &finished.report;
@@ -153,10 +154,21 @@ fn overflow(backend: Backend, servers: bool) -> Result<()> {
 
 #[test]
 fn servers_with_a_ring_too_small() -> Result<()> {
-    backends().into_iter().try_for_each(|backend| overflow(backend, true))
+    backends().into_iter().try_for_each(|backend| overflow(backend, true, &[]))
 }
 
 #[test]
 fn clients_with_a_ring_too_small() -> Result<()> {
-    backends().into_iter().try_for_each(|backend| overflow(backend, false))
+    backends().into_iter().try_for_each(|backend| overflow(backend, false, &[]))
+}
+
+/// Beginnings and ends of connections get lost as well.
+#[test]
+fn short_connections_with_a_ring_too_small() -> Result<()> {
+    for backend in backends() {
+        for servers in [true, false] {
+            overflow(backend, servers, &["-H", "Connection: close"])?;
+        }
+    }
+    Ok(())
 }
