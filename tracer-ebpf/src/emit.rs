@@ -205,7 +205,13 @@ fn submit(scratch: &mut Scratch, state: &mut ConnState) {
 #[inline(always)]
 pub(crate) fn closed(state: &ConnState, kind: u8, errno: i32) -> bool {
     let event = CloseRecord {
-        header: RecordHeader { kind: record::CLOSE, detail: kind, unreadable: 0, tail: 0, head: 0 },
+        header: RecordHeader {
+            kind: record::CLOSE,
+            detail: kind,
+            unreadable: 0,
+            tail: state.known,
+            head: 0,
+        },
         conn: state.id,
         time: now(),
         errno,
@@ -218,10 +224,18 @@ pub(crate) fn closed(state: &ConnState, kind: u8, errno: i32) -> bool {
     }
     count(Counter::RingFullClose, 1);
     if kind == close::GONE {
-        let turns = if state.last_direction == 0 { 0 } else { state.turn + 1 };
-        count(Counter::LostTurns, u64::from(turns.saturating_sub(state.told_turns)));
+        never_told(state);
     }
     false
+}
+
+/// Counts the exchanges of a connection that ended without the agent hearing of them. Two turns
+/// make an exchange; one whose request was told is the agent's to count.
+#[inline(always)]
+pub(crate) fn never_told(state: &ConnState) {
+    let turns = if state.last_direction == 0 { 0 } else { state.turn + 1 };
+    let untold = turns.div_ceil(2).saturating_sub(state.told_turns.div_ceil(2));
+    count(Counter::LostExchanges, u64::from(untold));
 }
 
 #[inline(always)]

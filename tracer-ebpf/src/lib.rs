@@ -325,8 +325,8 @@ pub enum Counter {
     RingFullClose,
     /// Process records that did not fit (tried again with the next data).
     RingFullProcess,
-    /// Turns of closed connections that no record told of.
-    LostTurns,
+    /// Exchanges of closed connections that no record told of.
+    LostExchanges,
     /// No room for a connection's state.
     ConnectionTableFull,
     /// No room for a process' verdict.

@@ -9,7 +9,7 @@ use tracer_ebpf::{
     ConnState, ExitRecord, ProcessState, RecordHeader, close, phase, process_flag, record, setting,
 };
 
-use crate::emit::{closed, now, output};
+use crate::emit::{closed, never_told, now, output};
 use crate::kernel::read;
 use crate::maps::{CONNECTIONS, PROCESS_TABLE, bump_setting};
 use crate::offsets::at;
@@ -64,6 +64,12 @@ fn closing<S: Socket>(socket: S, new_state: i32) {
     // SAFETY: checked for null.
     let state = unsafe { &mut *state };
     if state.opened == 0 {
+        // Followed, and yet not announced: nothing of it fitted into the ring.
+        let followed = state.phase == phase::CANDIDATE || state.phase == phase::CONFIRMED;
+        if new_state == CLOSE && followed {
+            state.phase = phase::IGNORED;
+            never_told(state);
+        }
         return;
     }
     if new_state == CLOSE {

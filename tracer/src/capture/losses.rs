@@ -22,8 +22,8 @@ pub struct KernelCounters {
     pub ring_full_close: u64,
     /// Process announcements that found the ring full (tried again).
     pub ring_full_process: u64,
-    /// Messages of closed connections that no record told of.
-    pub lost_turns: u64,
+    /// Exchanges of closed connections that no record told of.
+    pub lost_exchanges: u64,
     /// Connections not seen for lack of memory.
     pub connection_table_full: u64,
     /// Processes not remembered because the table is full.
@@ -54,7 +54,7 @@ pub(super) fn read(map: &CounterMap) -> KernelCounters {
         ring_full_open: sum(Counter::RingFullOpen),
         ring_full_close: sum(Counter::RingFullClose),
         ring_full_process: sum(Counter::RingFullProcess),
-        lost_turns: sum(Counter::LostTurns),
+        lost_exchanges: sum(Counter::LostExchanges),
         connection_table_full: sum(Counter::ConnectionTableFull),
         process_table_full: sum(Counter::ProcessTableFull),
         io_uring_bytes: sum(Counter::IoUringBytes),

@@ -50,8 +50,8 @@ impl Report {
     ) -> Self {
         let mut losses = core.lost_exchanges.clone();
         let kernel = captured.map(|(_, counters)| counters);
-        // Messages of connections whose end found the ring full: two make an exchange.
-        let untold = kernel.map_or(0, |counters| counters.lost_turns.div_ceil(2));
+        // Of connections whose end found the ring full.
+        let untold = kernel.map_or(0, |counters| counters.lost_exchanges);
         if untold > 0 {
             losses.insert("connection_end_lost", untold);
         }
