@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::conn::Connections;
+use crate::conn::{self, Connections};
 use crate::event::{ConnId, Event, KernelTime};
 use crate::exchange::{Exchange, Role};
 use crate::protocol::{LossReason, Observation, Verdict};
@@ -103,6 +103,11 @@ impl Pipeline {
     /// What was produced and lost.
     pub fn counts(&self) -> &CoreCounts {
         &self.counts
+    }
+
+    /// What happened to connections as such.
+    pub fn connection_counts(&self) -> conn::Counters {
+        self.connections.counters()
     }
 
     /// What the process table did.

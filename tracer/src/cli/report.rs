@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tracer::capture::{Backend, KernelCounters};
+use tracer::conn;
 use tracer::export::ExportReport;
-use tracer::pipeline::CoreCounts;
-use tracer::target::ProcessCounts;
+use tracer::pipeline::Pipeline;
 
 /// Marks the line that programs read.
 const PREFIX: &str = "report: ";
@@ -27,6 +27,8 @@ pub(crate) struct Report {
     undelivered: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Exchanges that happened and are not among the spans, by reason.
     losses: BTreeMap<&'static str, u64>,
+    /// What happened to connections as such. Of an evicted one no later exchange is known.
+    connections: conn::Counters,
     /// What the process table did.
     processes: Processes,
     /// What the kernel half counted; absent in a replay.
@@ -43,11 +45,11 @@ struct Processes {
 
 impl Report {
     pub(crate) fn new(
-        core: &CoreCounts,
-        processes: ProcessCounts,
+        pipeline: &Pipeline,
         export: &ExportReport,
         captured: Option<(Backend, KernelCounters)>,
     ) -> Self {
+        let (core, processes) = (pipeline.counts(), pipeline.process_counts());
         let mut losses = core.lost_exchanges.clone();
         let kernel = captured.map(|(_, counters)| counters);
         // Of connections whose end found the ring full.
@@ -78,6 +80,7 @@ impl Report {
                 .filter(|(_, reasons)| !reasons.is_empty())
                 .collect(),
             losses,
+            connections: pipeline.connection_counts(),
             processes: Processes {
                 resolved: processes.resolved,
                 unknown: processes.unknown,

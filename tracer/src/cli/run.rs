@@ -71,8 +71,7 @@ fn trace(
     drop(capture);
     let delivered = exporters.shutdown(FLUSH);
     let captured = Some((backend, counters));
-    Report::new(pipeline.counts(), pipeline.process_counts(), &delivered, captured)
-        .print(&delivered);
+    Report::new(&pipeline, &delivered, captured).print(&delivered);
     Ok(ExitCode::SUCCESS)
 }
 

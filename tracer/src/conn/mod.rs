@@ -14,6 +14,7 @@ mod tests;
 pub use crate::protocol::{LossReason, Observation, Verdict};
 
 use connection::{Connection, Shared};
+use serde::Serialize;
 use table::Table;
 
 use crate::event::{CloseKind, Closed, ConnId, Data, Event, KernelTime, Opened};
@@ -51,7 +52,7 @@ impl Default for Options {
 }
 
 /// What happened that belongs to no exchange. Only ever grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Connections announced.
     pub opened: u64,
