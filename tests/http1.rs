@@ -88,7 +88,13 @@ fn check(cases: &[Case]) -> Result<()> {
         let finished = agent.stop()?;
         for case in cases {
             let spans = finished.spans.with("server.address", case.host);
-            assert_eq!(summaries(&spans), sorted(case.spans), "{} on {backend}", case.host);
+            assert_eq!(
+                summaries(&spans),
+                sorted(case.spans),
+                "{} on {backend}: {}",
+                case.host,
+                finished.report.json
+            );
         }
         waited?;
         assert_eq!(finished.spans.len(), count, "others on {backend}:\n{}", finished.spans);
