@@ -256,7 +256,7 @@ fn several_messages_at_once() -> Result<()> {
     let mixed = get("/a", "mixed.test") + &get("/b", "mixed.test");
     let (first, second) = mixed.split_at(mixed.len() / 2 + 7);
     let split_answers = ok("A") + &ok("B");
-    let (head, tail) = split_answers.split_at(10);
+    let (head, tail) = split_answers.split_at(20);
     check(&[
         Case {
             host: "pipelined.test",

@@ -106,3 +106,23 @@ proptest! {
         prop_assert_eq!(pairs, expected);
     }
 }
+
+/// The next request may be read while a response is half written.
+#[test]
+fn a_response_may_be_interrupted_by_the_next_request() {
+    for role in [Role::Server, Role::Client] {
+        for cut in [20, 38] {
+            let response = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nA";
+            let wire = Wire::new(role)
+                .request("GET /a HTTP/1.1\r\n\r\n")
+                .response(&response[..cut])
+                .request("GET /b HTTP/1.1\r\n\r\n")
+                .response(&response[cut..])
+                .response(response);
+            let exchanges = exchanges(wire);
+            let targets: Vec<_> = exchanges.iter().map(|it| &*it.request.target).collect();
+            assert_eq!(targets, ["/a", "/b"], "{role:?} cut at {cut}");
+            assert!(exchanges.iter().all(|it| it.response.is_some()));
+        }
+    }
+}
