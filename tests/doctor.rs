@@ -8,8 +8,13 @@ use serde_json::Value as Json;
 use tracer_tests::{AgentOptions, Backend, Launcher, layout};
 
 /// Every tracepoint of each backend, shared ones first.
-const SHARED: [&str; 4] =
-    ["inet_sock_set_state", "sched_process_fork", "sched_process_exec", "sched_process_exit"];
+const SHARED: [&str; 5] = [
+    "inet_sock_set_state",
+    "tcp_destroy_sock",
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_process_exit",
+];
 const SOCKET: [&str; 3] = ["sock_send_length", "sock_recv_length", "tcp_rcv_space_adjust"];
 const SYSCALL: [&str; 1] = ["sys_exit"];
 

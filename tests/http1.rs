@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 use tracer_tests::service::Nginx;
 use tracer_tests::wire::{
-    Step, broken, bytewise, end, hang, play, reset, say, send, serve, shutdown, sip, start_call,
-    until,
+    Step, broken, bytewise, end, gate, hang, play, reset, say, send, serve, shutdown, sip,
+    start_call, until,
 };
 use tracer_tests::{
     Agent, AgentOptions, Backend, Finished, Kind, Launcher, Process, Span, Spans, backends, layout,
@@ -654,6 +654,31 @@ fn a_client_that_dies() -> Result<()> {
         let expected = ["server GET /died - connection_closed", "client GET /died - aborted"];
         assert_eq!(summaries(&finished.spans), sorted(&expected), "on {backend}");
         assert_eq!(finished.spans.clients().only()?.pid(), Some(client.pid()));
+    }
+    Ok(())
+}
+
+/// What arrived before the connection broke can be read afterwards.
+#[test]
+fn a_response_read_when_the_connection_is_gone() -> Result<()> {
+    for backend in backends() {
+        for last in [reset(), end()] {
+            let (mut launcher, agent) = start(backend)?;
+            let directory = tempfile::tempdir()?;
+            let gone = directory.path().join("gone");
+            let server = serve(&mut launcher, &[until(HEAD), send(ok("late")), last, say("gone")])?;
+            let steps = [send(get("/late", "late.test")), shutdown(), gate(&gone), until("late")];
+            let client = start_call(&mut launcher, server.port, &steps)?;
+            server.process.wait_for("gone")?;
+            // The server's end is over once its process is.
+            launcher.wait(&server.process)?;
+            std::fs::write(&gone, "")?;
+            assert_eq!(launcher.wait(&client)?, 0, "{}", client.output());
+            let finished = agent.stop_after(2)?;
+            let expected = ["server GET /late 200", "client GET /late 200"];
+            assert_eq!(summaries(&finished.spans), sorted(&expected), "on {backend}");
+            assert_eq!(finished.report.lost(), 0, "on {backend}: {}", finished.report.json);
+        }
     }
     Ok(())
 }

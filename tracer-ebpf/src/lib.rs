@@ -273,6 +273,10 @@ pub struct ConnState {
     pub receive_next: u32,
     /// Where the next sent byte stands.
     pub send_next: u32,
+    /// Socket error with which the connection ended, kept until the socket itself does.
+    pub errno: i32,
+    /// Keeps the alignment.
+    pub padding_errno: u32,
     /// Messages in a row that looked like nothing we know.
     pub misses: u16,
     /// One of [`phase`].

@@ -15,6 +15,7 @@ use crate::maps::{CONNECTIONS, PROCESS_TABLE, bump_setting};
 use crate::offsets::at;
 use crate::processes::{is_selected_port, select_by_port};
 use crate::state::{AddressedSocket, Socket, TypedSocket};
+use crate::transfer::holds_unread;
 
 const FIN_WAIT1: i32 = 4;
 const CLOSE: i32 = 7;
@@ -30,13 +31,28 @@ pub fn socket_state(ctx: BtfTracePointContext) -> i32 {
         LISTEN => listening(socket as u64),
         FIN_WAIT1 | LAST_ACK | CLOSE if at::STATE_IN_MAP() != 0 => {
             let socket = AddressedSocket { address: socket as u64, inode: 0 };
-            closing(socket, new_state);
-            if new_state == CLOSE {
+            if closing(socket, new_state) {
                 let _ = CONNECTIONS.remove(socket.address);
             }
         }
-        FIN_WAIT1 | LAST_ACK | CLOSE => closing(TypedSocket(socket), new_state),
+        FIN_WAIT1 | LAST_ACK | CLOSE => {
+            closing(TypedSocket(socket), new_state);
+        }
         _ => {}
+    }
+    0
+}
+
+/// `tcp_destroy_sock(struct sock *sk)`
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn socket_destroyed(ctx: BtfTracePointContext) -> i32 {
+    let socket = ctx.arg::<*mut c_void>(0);
+    if at::STATE_IN_MAP() == 0 {
+        gone(TypedSocket(socket));
+    } else {
+        let socket = AddressedSocket { address: socket as u64, inode: 0 };
+        gone(socket);
+        let _ = CONNECTIONS.remove(socket.address);
     }
     0
 }
@@ -55,31 +71,49 @@ fn listening(socket: u64) {
     }
 }
 
+/// Returns whether nothing more can come of the socket.
 #[inline(always)]
-fn closing<S: Socket>(socket: S, new_state: i32) {
+fn closing<S: Socket>(socket: S, new_state: i32) -> bool {
     let state: *mut ConnState = socket.find();
     if state.is_null() {
-        return;
+        return false;
     }
     // SAFETY: checked for null.
     let state = unsafe { &mut *state };
-    if state.opened == 0 {
-        // Followed, and yet not announced: nothing of it fitted into the ring.
-        let followed = state.phase == phase::CANDIDATE || state.phase == phase::CONFIRMED;
-        if new_state == CLOSE && followed {
-            state.phase = phase::IGNORED;
-            never_told(state);
+    if new_state != CLOSE {
+        if state.opened != 0 {
+            closed(state, close::SEND_END, 0);
         }
-        return;
+        return false;
     }
-    if new_state == CLOSE {
-        let errno = read::<i32>(socket.address() + at::SOCK_ERR()).unwrap_or(0);
-        closed(state, close::GONE, errno);
-        state.opened = 0;
-        state.phase = phase::IGNORED;
-    } else {
-        closed(state, close::SEND_END, 0);
+    state.errno = read::<i32>(socket.address() + at::SOCK_ERR()).unwrap_or(0);
+    if holds_unread(socket.address()) {
+        return false;
     }
+    end(state);
+    true
+}
+
+#[inline(always)]
+fn gone<S: Socket>(socket: S) {
+    let state: *mut ConnState = socket.find();
+    if !state.is_null() {
+        // SAFETY: checked for null.
+        end(unsafe { &mut *state });
+    }
+}
+
+/// Reports the end of a connection, once.
+#[inline(always)]
+fn end(state: &mut ConnState) {
+    if state.opened != 0 {
+        closed(state, close::GONE, state.errno);
+    } else if state.phase == phase::CANDIDATE || state.phase == phase::CONFIRMED {
+        // Followed, and yet not announced: nothing of it fitted into the ring.
+        never_told(state);
+    }
+    state.opened = 0;
+    state.phase = phase::IGNORED;
 }
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`

@@ -100,6 +100,8 @@ const EMPTY: ConnState = ConnState {
     budget: 0,
     receive_next: 0,
     send_next: 0,
+    errno: 0,
+    padding_errno: 0,
     misses: 0,
     phase: 0,
     last_direction: 0,

@@ -249,6 +249,18 @@ pub(crate) fn read_up_to(socket: u64) -> u32 {
     if at_fin { copied.wrapping_sub(1) } else { copied }
 }
 
+/// Whether received bytes wait to be read. They still can be, though the connection is over.
+#[inline(always)]
+pub(crate) fn holds_unread(socket: u64) -> bool {
+    if !is_tcp(socket) {
+        return false;
+    }
+    let copied = read::<u32>(socket + at::TCP_COPIED_SEQ()).unwrap_or(0);
+    let received = read::<u32>(socket + at::TCP_RCV_NXT()).unwrap_or(0);
+    let flags = read::<u64>(socket + at::SOCK_FLAGS()).unwrap_or(0);
+    received.wrapping_sub(copied) > u32::from(flags & FIN_RECEIVED != 0)
+}
+
 /// When the sent bytes left, as near as the socket knows: the probe runs after the call, and the
 /// peer may have answered meanwhile. Only believed when everything written was also transmitted.
 #[inline(always)]

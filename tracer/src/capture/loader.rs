@@ -54,6 +54,7 @@ const MAX_PROCESSORS: u32 = 256;
 /// Programs both backends need.
 pub(super) const LIFECYCLE: &[Probe] = &[
     Probe { program: "socket_state", tracepoint: "inet_sock_set_state" },
+    Probe { program: "socket_destroyed", tracepoint: "tcp_destroy_sock" },
     Probe { program: "process_fork", tracepoint: "sched_process_fork" },
     Probe { program: "process_exec", tracepoint: "sched_process_exec" },
     Probe { program: "process_exit", tracepoint: "sched_process_exit" },
