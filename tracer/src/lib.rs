@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod event;
 pub mod exchange;
 pub mod export;
+pub mod link;
 pub mod pipeline;
 pub mod protocol;
 pub mod recording;

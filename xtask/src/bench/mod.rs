@@ -2,6 +2,7 @@
 //! only ratios within a run survive a change of machine or weather.
 
 mod cpu;
+mod links;
 mod load;
 mod overhead;
 mod report;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use self::report::Report;
 use crate::privilege;
 use crate::setup::{self, Part};
 use crate::shell::{build_agent, note, step};
@@ -29,6 +31,9 @@ pub(crate) struct Arguments {
     /// Length of a round
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
+    /// Recordings for `links`: a folder of `*.csv.gz`; without it, services are simulated
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Set-up and build are done; only run
     #[arg(long, hide = true)]
     prepared: bool,
@@ -38,6 +43,8 @@ pub(crate) struct Arguments {
 enum Benchmark {
     /// What tracing costs nginx and a Flask service, beside OpenTelemetry's Python instrumentation
     Overhead,
+    /// How often the parent of an outbound request is found by timing alone
+    Links,
 }
 
 /// How long to measure.
@@ -48,17 +55,7 @@ pub(crate) struct Effort {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if !arguments.prepared {
-        setup::ensure(&[Part::Build, Part::Test])?;
-        build_agent()?;
-    }
-    if privilege::rerun_as_root("loading eBPF programs into the kernel", &["--prepared"])? {
-        return Ok(());
-    }
-    let effort = Effort { rounds: arguments.rounds, seconds: arguments.seconds };
-    let report = match arguments.benchmark {
-        Benchmark::Overhead => overhead::run(effort)?,
-    };
+    let Some(report) = measure(arguments)? else { return Ok(()) };
     step("Results");
     print!("{report}");
     if let Some(file) = &arguments.json {
@@ -66,4 +63,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         note(format!("written to {}", file.display()));
     }
     Ok(())
+}
+
+/// `None` if another process, which is root, has measured and reported instead.
+fn measure(arguments: &Arguments) -> Result<Option<Report>> {
+    match arguments.benchmark {
+        Benchmark::Links => {
+            setup::ensure(&[Part::Build])?;
+            links::run(arguments.data.as_deref()).map(Some)
+        }
+        Benchmark::Overhead => {
+            if !arguments.prepared {
+                setup::ensure(&[Part::Build, Part::Test])?;
+                build_agent()?;
+            }
+            if privilege::rerun_as_root("loading eBPF programs into the kernel", &["--prepared"])? {
+                return Ok(None);
+            }
+            let effort = Effort { rounds: arguments.rounds, seconds: arguments.seconds };
+            overhead::run(effort).map(Some)
+        }
+    }
 }
