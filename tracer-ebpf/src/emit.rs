@@ -18,6 +18,9 @@ const AVAILABLE_DATA: u64 = 0;
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 
+/// Looks at the ring's fill on the way to the one that wakes the agent.
+const LOOKS: u64 = 16;
+
 /// Steps of one copy: user ranges visited plus records filled.
 const COPY_STEPS: u32 = 16;
 /// User ranges visited to find the end of a range.
@@ -27,17 +30,26 @@ const TAIL_STEPS: u32 = 4;
 /// only when the ring fills up.
 #[inline(always)]
 pub(crate) fn output(bytes: *const c_void, size: u64) -> bool {
-    let ring = (&raw const EVENTS).cast_mut().cast::<c_void>();
+    // SAFETY: the map is a ring.
+    let waiting = unsafe { bpf_ringbuf_query(ring(), AVAILABLE_DATA) };
+    append(bytes, size, if waiting > at::WAKE_BYTES() { FORCE_WAKEUP } else { NO_WAKEUP })
+}
+
+/// As [`output`], and has the agent look at once.
+#[inline(always)]
+pub(crate) fn output_urgent(bytes: *const c_void, size: u64) -> bool {
+    append(bytes, size, FORCE_WAKEUP)
+}
+
+#[inline(always)]
+fn append(bytes: *const c_void, size: u64, flags: u64) -> bool {
     // SAFETY: the map is a ring; the verifier checks that `size` bytes are readable.
-    unsafe {
-        let waiting = bpf_ringbuf_query(ring, AVAILABLE_DATA);
-        let flags = if waiting > at::WAKE_BYTES() { FORCE_WAKEUP } else { NO_WAKEUP };
-        if bpf_ringbuf_output(ring, bytes.cast_mut(), size, flags) != 0 {
-            return false;
-        }
-    }
-    count(Counter::Records, 1);
-    true
+    unsafe { bpf_ringbuf_output(ring(), bytes.cast_mut(), size, flags) == 0 }
+}
+
+#[inline(always)]
+fn ring() -> *mut c_void {
+    (&raw const EVENTS).cast_mut().cast()
 }
 
 #[inline(always)]
@@ -193,7 +205,15 @@ fn submit(scratch: &mut Scratch, state: &mut ConnState) {
     if size == 0 || size > (size_of::<DataRecord>() + CHUNK + TAIL) as u64 {
         return;
     }
-    if output((&raw const *scratch).cast(), size) {
+    // Whether the ring fills up is looked at every so many bytes: it costs a helper call.
+    scratch.unlooked += size;
+    let appended = if scratch.unlooked > at::WAKE_BYTES() / LOOKS {
+        scratch.unlooked = 0;
+        output((&raw const *scratch).cast(), size)
+    } else {
+        append((&raw const *scratch).cast(), size, NO_WAKEUP)
+    };
+    if appended {
         state.told_turns = state.turn + 1;
     } else {
         count(Counter::RingFullData, 1);

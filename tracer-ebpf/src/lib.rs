@@ -343,9 +343,7 @@ pub enum Counter {
     UnknownCallBytes,
     /// Connections given up on by content.
     IgnoredConnections,
-    /// Records delivered.
-    Records,
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: u32 = 13;
+pub const COUNTERS: u32 = 12;

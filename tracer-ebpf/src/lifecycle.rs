@@ -86,8 +86,8 @@ fn closing<S: Socket>(socket: S, new_state: i32) -> bool {
         }
         return false;
     }
-    state.errno = read::<i32>(socket.address() + at::SOCK_ERR()).unwrap_or(0);
-    if holds_unread(socket.address()) {
+    state.errno = socket.field(at::SOCK_ERR());
+    if holds_unread(socket) {
         return false;
     }
     end(state);

@@ -56,6 +56,8 @@ pub(crate) struct Scratch {
     pub(crate) data: DataRecord,
     pub(crate) bytes: [u8; 2 * CHUNK + TAIL],
     pub(crate) cursor: Cursor,
+    /// Bytes appended since the ring's fill was looked at.
+    pub(crate) unlooked: u64,
     pub(crate) transfer: Transfer,
     pub(crate) open: OpenRecord,
     pub(crate) process: ProcessRecord,

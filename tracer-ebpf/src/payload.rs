@@ -35,6 +35,9 @@ pub(crate) struct Cursor {
     /// Next `iovec`, and how many follow.
     vectors: u64,
     vector_count: u64,
+    /// The next `iovec` if it was read together with the one before, which is cheaper than twice.
+    ahead: Vector,
+    is_ahead: u64,
     /// Next `mmsghdr`, and how many follow.
     messages: u64,
     message_count: u64,
@@ -99,12 +102,19 @@ impl Cursor {
     /// Stands the cursor at the first of `len` bytes.
     #[inline(always)]
     pub(crate) fn start(&mut self, source: Source, len: u64) {
-        self.address = 0;
-        self.remaining = 0;
-        self.vectors = 0;
-        self.vector_count = 0;
-        self.messages = 0;
-        self.message_count = 0;
+        for field in [
+            &mut self.address,
+            &mut self.remaining,
+            &mut self.vectors,
+            &mut self.vector_count,
+            &mut self.is_ahead,
+            &mut self.messages,
+            &mut self.message_count,
+        ] {
+            // SAFETY: a reference is valid for writes. One store each: plain ones become a call of
+            // `memset`, which here is a loop over bytes.
+            unsafe { core::ptr::from_mut(field).write_volatile(0) };
+        }
         self.message_left = len;
         match source {
             Source::Flat(address) => {
@@ -155,16 +165,32 @@ impl Cursor {
             self.open_message(message);
             return true;
         }
-        let Some(vector) = read_user::<Vector>(self.vectors) else {
+        let Some(vector) = self.next_vector() else {
             return false;
         };
-        self.vectors += size_of::<Vector>() as u64;
-        self.vector_count -= 1;
         self.address = vector.base;
         self.remaining =
             if vector.len < self.message_left { vector.len } else { self.message_left };
         self.message_left -= self.remaining;
         true
+    }
+
+    #[inline(always)]
+    fn next_vector(&mut self) -> Option<Vector> {
+        let vector = if self.is_ahead != 0 {
+            self.is_ahead = 0;
+            self.ahead
+        } else if self.vector_count > 1 {
+            let [vector, ahead] = read_user::<[Vector; 2]>(self.vectors)?;
+            self.ahead = ahead;
+            self.is_ahead = 1;
+            vector
+        } else {
+            read_user::<Vector>(self.vectors)?
+        };
+        self.vectors += size_of::<Vector>() as u64;
+        self.vector_count -= 1;
+        Some(vector)
     }
 
     /// Goes `len` bytes on within the current range.

@@ -11,7 +11,7 @@ use tracer_ebpf::{
     record, setting, verdict,
 };
 
-use crate::emit::{now, output};
+use crate::emit::{now, output_urgent};
 use crate::kernel::read;
 use crate::maps::{PROCESS_TABLE, SELECTED_CGROUPS, SELECTED_PORTS, Scratch, bump_setting, count};
 use crate::offsets::at;
@@ -120,7 +120,8 @@ fn announce(tgid: u32, verdict: u8, scratch: &mut Scratch) -> bool {
         tail: 0,
         head: arguments,
     };
-    let sent = output((&raw const *event).cast(), size_of::<ProcessRecord>() as u64);
+    // Short-lived processes: what is not in the record has to be looked up while they live.
+    let sent = output_urgent((&raw const *event).cast(), size_of::<ProcessRecord>() as u64);
     if !sent {
         count(Counter::RingFullProcess, 1);
     }

@@ -64,7 +64,10 @@ pub fn tcp_splice_receive(ctx: BtfTracePointContext) -> i32 {
     if state.phase == phase::IGNORED || state.known & end_known::RECEIVED == 0 {
         return 0;
     }
-    let moved = read_up_to(socket.address()).wrapping_sub(state.receive_next);
+    let Some(tcp) = socket.as_tcp() else {
+        return 0;
+    };
+    let moved = read_up_to(tcp).wrapping_sub(state.receive_next);
     if moved != 0
         && moved < i32::MAX as u32
         && let Some(scratch) = own_slot(&RECEIVE_SCRATCH)

@@ -3,8 +3,9 @@
 use core::ffi::c_void;
 use core::ptr::null_mut;
 
-use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::helpers::generated::{
+    bpf_get_smp_processor_id, bpf_sk_storage_get, bpf_skc_to_tcp_sock,
+};
 use tracer_ebpf::{ConnState, Counter};
 
 use crate::kernel::read;
@@ -21,6 +22,10 @@ pub(crate) trait Socket: Copy {
     fn find(&self) -> *mut ConnState;
     /// Its state, zeroed if it is new; null when there is no room.
     fn create(&self) -> *mut ConnState;
+    /// Reads a field of `struct sock`, or of `struct tcp_sock` if this came from [`Socket::as_tcp`].
+    fn field<T: Copy + Default>(&self, offset: u64) -> T;
+    /// The same socket, if it has TCP sequence numbers (not so Unix sockets and multipath TCP).
+    fn as_tcp(&self) -> Option<Self>;
 }
 
 /// A socket the verifier knows as `struct sock`.
@@ -41,6 +46,20 @@ impl Socket for TypedSocket {
     #[inline(always)]
     fn create(&self) -> *mut ConnState {
         storage(self.0, STORAGE_CREATE)
+    }
+
+    /// A plain load, which the verifier checks against the kernel's types: a helper call less.
+    #[inline(always)]
+    fn field<T: Copy + Default>(&self, offset: u64) -> T {
+        // SAFETY: the offset is that of a field of this type, by the loader; the socket is alive.
+        unsafe { self.0.cast::<u8>().add(offset as usize).cast::<T>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn as_tcp(&self) -> Option<Self> {
+        // SAFETY: the verifier knows the pointer as a socket.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.0) };
+        if tcp.is_null() { None } else { Some(Self(tcp.cast())) }
     }
 }
 
@@ -85,6 +104,18 @@ impl Socket for AddressedSocket {
         }
         CONNECTIONS.get_ptr_mut(self.address).unwrap_or(null_mut())
     }
+
+    #[inline(always)]
+    fn field<T: Copy + Default>(&self, offset: u64) -> T {
+        read(self.address + offset).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn as_tcp(&self) -> Option<Self> {
+        let tcp = self.field::<u16>(at::SOCK_FAMILY()) != UNIX
+            && self.field::<u16>(at::SOCK_PROTOCOL()) == TCP;
+        if tcp { Some(*self) } else { None }
+    }
 }
 
 const EMPTY: ConnState = ConnState {
@@ -118,7 +149,7 @@ pub(crate) fn state_of<S: Socket>(socket: S) -> *mut ConnState {
     if !state.is_null() {
         return state;
     }
-    if !is_stream(socket.address()) {
+    if !is_stream(socket) {
         return null_mut();
     }
     let state = socket.create();
@@ -142,21 +173,10 @@ pub(crate) const INET6: u16 = 10;
 const TCP: u16 = 6;
 
 #[inline(always)]
-fn is_stream(socket: u64) -> bool {
-    let Some(family) = read::<u16>(socket + at::SOCK_FAMILY()) else {
-        return false;
-    };
-    if family != INET && family != INET6 && family != UNIX {
-        return false;
-    }
-    read::<u16>(socket + at::SOCK_TYPE()) == Some(STREAM)
-}
-
-/// Whether the socket has TCP sequence numbers (not so Unix sockets and multipath TCP).
-#[inline(always)]
-pub(crate) fn is_tcp(socket: u64) -> bool {
-    read::<u16>(socket + at::SOCK_FAMILY()) != Some(UNIX)
-        && read::<u16>(socket + at::SOCK_PROTOCOL()) == Some(TCP)
+fn is_stream<S: Socket>(socket: S) -> bool {
+    let family = socket.field::<u16>(at::SOCK_FAMILY());
+    (family == INET || family == INET6 || family == UNIX)
+        && socket.field::<u16>(at::SOCK_TYPE()) == STREAM
 }
 
 #[inline(always)]

@@ -15,7 +15,7 @@ use crate::offsets::at;
 use crate::payload::Source;
 use crate::processes;
 use crate::sniff::{SNIFF, may_be_http};
-use crate::state::{INET, INET6, Socket, UNIX, is_tcp, state_of};
+use crate::state::{INET, INET6, Socket, UNIX, state_of};
 
 /// Unlikely messages in a row after which a connection is ignored for good.
 const MISSES: u16 = 4;
@@ -96,11 +96,11 @@ pub(crate) fn observe<S: Socket>(
         return;
     }
     if scratch.transfer.len() == 0 {
-        receive_end(socket.address(), state);
+        receive_end(socket, state);
         return;
     }
     let starts_message = turn(state, scratch.transfer.moving());
-    let (offset, time) = position(socket.address(), state, &scratch.transfer);
+    let (offset, time) = position(socket, state, &scratch.transfer);
     match scratch.transfer.source() {
         Source::IoUring => count(Counter::IoUringBytes, u64::from(scratch.transfer.len())),
         Source::Unknown => count(Counter::UnknownCallBytes, u64::from(scratch.transfer.len())),
@@ -203,81 +203,87 @@ fn looks_like_message(scratch: &mut Scratch) -> bool {
     if amount == 0 || amount > SNIFF as u64 {
         return false;
     }
-    let mut first = [0u8; SNIFF];
-    // SAFETY: at most `SNIFF` bytes into a buffer of that size.
+    // Into map memory, which needs no clearing first.
+    // SAFETY: at most `SNIFF` bytes into a larger buffer.
     let failed = unsafe {
         bpf_probe_read_user(
-            first.as_mut_ptr().cast(),
+            scratch.bytes.as_mut_ptr().cast(),
             amount as u32,
             scratch.cursor.address as *const c_void,
         )
     } != 0;
-    !failed && may_be_http(&first, amount as usize)
+    let Some(first) = scratch.bytes.first_chunk() else {
+        return false;
+    };
+    !failed && may_be_http(first, amount as usize)
 }
 
 /// Stream offset of the first moved byte, and when it was moved. Notes where the next one stands.
 #[inline(always)]
-fn position(socket: u64, state: &mut ConnState, transfer: &Transfer) -> (u32, u64) {
+fn position<S: Socket>(socket: S, state: &mut ConnState, transfer: &Transfer) -> (u32, u64) {
     let len = transfer.len();
     let now = now();
-    let tcp = is_tcp(socket);
+    let tcp = socket.as_tcp();
     if transfer.moving() == direction::RECEIVE {
-        let end = if tcp { read_up_to(socket) } else { state.receive_next.wrapping_add(len) };
+        let end = match tcp {
+            Some(tcp) => read_up_to(tcp),
+            None => state.receive_next.wrapping_add(len),
+        };
         state.receive_next = end;
         state.known |= end_known::RECEIVED;
         return (end.wrapping_sub(len), now);
     }
-    let end = if tcp {
-        read::<u32>(socket + at::TCP_WRITE_SEQ()).unwrap_or(0)
-    } else {
-        state.send_next.wrapping_add(len)
+    let (end, time) = match tcp {
+        Some(tcp) => {
+            let end = tcp.field::<u32>(at::TCP_WRITE_SEQ());
+            (end, transmit_time(tcp, state, end, now))
+        }
+        None => (state.send_next.wrapping_add(len), now),
     };
     state.send_next = end;
     state.known |= end_known::SENT;
-    let time = if tcp { transmit_time(socket, state, end, now) } else { now };
     (end.wrapping_sub(len), time)
 }
 
 /// Sequence number of the byte to be read next. `copied_seq` counts the peer's FIN as a byte, as
 /// soon as the reader gets there.
 #[inline(always)]
-pub(crate) fn read_up_to(socket: u64) -> u32 {
-    let copied = read::<u32>(socket + at::TCP_COPIED_SEQ()).unwrap_or(0);
-    let flags = read::<u64>(socket + at::SOCK_FLAGS()).unwrap_or(0);
-    let at_fin =
-        flags & FIN_RECEIVED != 0 && read::<u32>(socket + at::TCP_RCV_NXT()) == Some(copied);
+pub(crate) fn read_up_to<S: Socket>(tcp: S) -> u32 {
+    let copied = tcp.field::<u32>(at::TCP_COPIED_SEQ());
+    let at_fin = tcp.field::<u64>(at::SOCK_FLAGS()) & FIN_RECEIVED != 0
+        && tcp.field::<u32>(at::TCP_RCV_NXT()) == copied;
     if at_fin { copied.wrapping_sub(1) } else { copied }
 }
 
 /// Whether received bytes wait to be read. They still can be, though the connection is over.
 #[inline(always)]
-pub(crate) fn holds_unread(socket: u64) -> bool {
-    if !is_tcp(socket) {
+pub(crate) fn holds_unread<S: Socket>(socket: S) -> bool {
+    let Some(tcp) = socket.as_tcp() else {
         return false;
-    }
-    let copied = read::<u32>(socket + at::TCP_COPIED_SEQ()).unwrap_or(0);
-    let received = read::<u32>(socket + at::TCP_RCV_NXT()).unwrap_or(0);
-    let flags = read::<u64>(socket + at::SOCK_FLAGS()).unwrap_or(0);
+    };
+    let copied = tcp.field::<u32>(at::TCP_COPIED_SEQ());
+    let received = tcp.field::<u32>(at::TCP_RCV_NXT());
+    let flags = tcp.field::<u64>(at::SOCK_FLAGS());
     received.wrapping_sub(copied) > u32::from(flags & FIN_RECEIVED != 0)
 }
 
 /// When the sent bytes left, as near as the socket knows: the probe runs after the call, and the
 /// peer may have answered meanwhile. Only believed when everything written was also transmitted.
 #[inline(always)]
-fn transmit_time(socket: u64, state: &ConnState, written: u32, now: u64) -> u64 {
-    if read::<u32>(socket + at::TCP_SND_NXT()) != Some(written) {
+fn transmit_time<S: Socket>(tcp: S, state: &ConnState, written: u32, now: u64) -> u64 {
+    if tcp.field::<u32>(at::TCP_SND_NXT()) != written {
         return now;
     }
-    let stamp = read::<u64>(socket + at::TCP_MSTAMP()).unwrap_or(0).wrapping_mul(1000);
+    let stamp = tcp.field::<u64>(at::TCP_MSTAMP()).wrapping_mul(1000);
     if stamp > state.last_time && stamp < now { stamp } else { now }
 }
 
 #[inline(always)]
-fn receive_end(socket: u64, state: &mut ConnState) {
+fn receive_end<S: Socket>(socket: S, state: &mut ConnState) {
     if state.opened == 0 || state.receive_ended != 0 {
         return;
     }
-    let shutdown = read::<u8>(socket + at::SOCK_SHUTDOWN()).unwrap_or(0);
+    let shutdown = socket.field::<u8>(at::SOCK_SHUTDOWN());
     if shutdown & SHUTDOWN_RECEIVE != 0 && emit::closed(state, close::RECEIVE_END, 0) {
         state.receive_ended = 1;
     }

@@ -16,12 +16,9 @@ use crate::target::{Decision, Resolver, Scanner, Selection, Why};
 
 /// Events taken from the ring before their results are handed on.
 const BATCH: usize = 8_192;
-/// Pause between drains under load: long enough for a batch, short enough for the ring.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// Longest wait when nothing happens. A filling ring ends it early.
-const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// Drains without an event after which the agent counts as idle.
-const IDLE_AFTER: u32 = 20;
+/// Pause between drains. Few long batches disturb the traced programs less than many short ones:
+/// each wakes a thread next to them and takes over caches. A filling ring ends the pause early.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Interval of timers in the core.
 const TICK_NANOS: u64 = 100_000_000;
 /// Interval of housekeeping towards the kernel half.
@@ -88,17 +85,9 @@ impl<'a> Agent<'a> {
     /// the final report.
     pub fn run(mut self, stop: &AtomicBool) -> Result<(Capture, Pipeline), AgentError> {
         let mut outputs = Vec::new();
-        let mut quiet = 0;
         while !stop.load(Ordering::Relaxed) {
-            let drained = self.step(&mut outputs)?;
-            quiet = if drained == 0 { quiet + 1 } else { 0 };
-            if drained == BATCH {
-                continue;
-            }
-            if quiet < IDLE_AFTER {
-                std::thread::sleep(BUSY_PAUSE);
-            } else {
-                self.capture.wait(IDLE_WAIT);
+            if self.step(&mut outputs)? < BATCH {
+                self.capture.wait(PAUSE);
             }
         }
         while self.step(&mut outputs)? == BATCH {}

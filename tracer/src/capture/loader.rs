@@ -127,6 +127,9 @@ pub enum LoadError {
         /// What the kernel said.
         source: Box<MapError>,
     },
+    /// The ring cannot be waited for.
+    #[error("cannot wait for events: {0}; raise the limit of open files")]
+    Wait(std::io::Error),
     /// A cgroup directory could not be opened.
     #[error("cgroup {}: {source}; give a directory of the version 2 hierarchy", path.display())]
     Cgroup {

@@ -10,7 +10,7 @@ pub(super) type CounterMap = PerCpuArray<MapData, u64>;
 /// What the kernel half delivered and what it could not, since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KernelCounters {
-    /// Records delivered.
+    /// Records taken from the ring.
     pub records: u64,
     /// Data records that found the ring full, and the stream bytes they stood for.
     pub ring_full_data: u64,
@@ -48,7 +48,7 @@ pub(super) fn read(map: &CounterMap) -> KernelCounters {
         map.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
     };
     KernelCounters {
-        records: sum(Counter::Records),
+        records: 0,
         ring_full_data: sum(Counter::RingFullData),
         ring_full_bytes: sum(Counter::RingFullBytes),
         ring_full_open: sum(Counter::RingFullOpen),

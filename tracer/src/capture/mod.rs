@@ -10,12 +10,14 @@ mod unix_sockets;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
-use std::os::fd::AsFd as _;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, RingBuf};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
 use tracer_ebpf::{phase, process_flag, setting, verdict};
 
 pub use attachability::{ProbeCheck, check_probes};
@@ -51,6 +53,7 @@ pub struct Capture {
     /// Holds the links; the maps below were taken out of it.
     _object: Ebpf,
     ring: RingBuf<MapData>,
+    attention: OwnedFd,
     settings: Array<MapData, u32>,
     /// Laid out as `ProcessState`: verdict, flags, padding.
     processes: BpfHashMap<MapData, u32, [u8; 4]>,
@@ -59,6 +62,7 @@ pub struct Capture {
     counters: losses::CounterMap,
     /// Hides kernel addresses that serve as identities.
     identities: RandomState,
+    records: u64,
     malformed: u64,
     unix_sockets: UnixSockets,
     last_look: KernelTime,
@@ -73,6 +77,7 @@ impl Capture {
             move |source: MapError| LoadError::Map { map, source: Box::new(source) }
         };
         let ring = take("EVENTS")?.try_into().map_err(map_error("EVENTS"))?;
+        let attention = attention_of(&ring).map_err(LoadError::Wait)?;
         let settings = take("SETTINGS")?.try_into().map_err(map_error("SETTINGS"))?;
         let processes = take("PROCESSES")?.try_into().map_err(map_error("PROCESSES"))?;
         let verdicts = take("VERDICTS")?.try_into().map_err(map_error("VERDICTS"))?;
@@ -81,12 +86,14 @@ impl Capture {
             backend,
             _object: object,
             ring,
+            attention,
             settings,
             processes,
             verdicts,
             undelivered: VecDeque::new(),
             counters,
             identities: RandomState::new(),
+            records: 0,
             malformed: 0,
             unix_sockets: UnixSockets::default(),
             last_look: KernelTime::default(),
@@ -98,14 +105,14 @@ impl Capture {
         self.backend
     }
 
-    /// Waits until the ring has something, fills up, or `timeout` is over. The kernel half does
-    /// not wake the agent for single events: whoever wants batches sleeps, and drains then.
+    /// Waits until `timeout` is over or the kernel half asks for attention: the ring fills up, or
+    /// a process appeared. It does not for single events, so that they come in batches.
     pub fn wait(&self, timeout: Duration) {
-        let fd = self.ring.as_fd();
         let timeout =
             Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+        let mut calls = Vec::with_capacity(1);
         // An interrupted wait is a short one; the caller loops.
-        let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout));
+        let _ = epoll::wait(&self.attention, spare_capacity(&mut calls), Some(&timeout));
     }
 
     /// Hands every waiting event to `handle`, oldest first, at most `limit` of them. Returns how
@@ -135,6 +142,7 @@ impl Capture {
                 }
             }
         }
+        self.records += drained as u64;
         // Only once all that those sockets did before the look has been handed out.
         if let Some((look, time)) = look
             && drained < limit
@@ -235,6 +243,7 @@ impl Capture {
     /// What the kernel half counted so far.
     pub fn counters(&self) -> KernelCounters {
         let mut counters = losses::read(&self.counters);
+        counters.records = self.records;
         counters.malformed_records = self.malformed;
         counters.unwatched_unix_sockets = self.unix_sockets.unwatched();
         counters
@@ -260,6 +269,15 @@ impl Capture {
         // Eight readings were taken.
         ClockOffset(best.map_or(0, |(_, offset)| offset))
     }
+}
+
+/// Reports when the kernel half wakes the ring's reader. Edge-triggered: records that merely wait
+/// in the ring are no reason to end a pause.
+fn attention_of(ring: &RingBuf<MapData>) -> io::Result<OwnedFd> {
+    let attention = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let interest = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(&attention, ring, epoll::EventData::new_u64(0), interest)?;
+    Ok(attention)
 }
 
 fn hidden(identities: &RandomState, address: u64) -> u64 {
