@@ -311,8 +311,10 @@ pub mod setting {
     pub const EPOCH: u32 = 0;
     /// Non-zero while the `VERDICTS` map may hold something.
     pub const PENDING_VERDICTS: u32 = 1;
+    /// Non-zero while the agent tries whether state can be kept for a socket of its own.
+    pub const REHEARSAL: u32 = 2;
     /// How many settings there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// Counters of the kernel half, by index into the per-CPU array `COUNTERS`.

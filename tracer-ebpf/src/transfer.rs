@@ -67,11 +67,12 @@ pub(crate) fn observe<S: Socket>(
     // SAFETY: no preconditions.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (thread >> 32) as u32;
-    if u64::from(tgid) == at::AGENT_TGID() {
+    let own = u64::from(tgid) == at::AGENT_TGID();
+    if own && setting(setting::REHEARSAL) == 0 {
         return;
     }
     let state = state_of(socket);
-    if state.is_null() {
+    if own || state.is_null() {
         return;
     }
     // SAFETY: checked for null; state memory stays valid for the program's run. Other CPUs may

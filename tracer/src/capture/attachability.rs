@@ -4,7 +4,9 @@ use aya::Btf;
 use serde::Serialize;
 
 use super::kernel_types::KernelTypes;
-use super::loader::{Backend, LIFECYCLE, LoadError, Options, Unknown, attach, load_object};
+use super::loader::{
+    Backend, LIFECYCLE, LoadError, Options, Unknown, attach, load_backend, load_object,
+};
 
 /// Smallest useful ring; nothing is read from it.
 const RING_BYTES: u32 = 64 * 1024;
@@ -33,15 +35,26 @@ pub fn check_probes() -> Result<Vec<ProbeCheck>, LoadError> {
             refused,
         });
     }
+    let lifecycle_attaches = checks.iter().all(|check| check.refused.is_none());
     for backend in Backend::ALL {
-        for probe in backend.programs() {
-            let refused = check(backend, *probe, &types, &btf);
-            checks.push(ProbeCheck {
+        let mut own: Vec<ProbeCheck> = backend
+            .programs()
+            .iter()
+            .map(|probe| ProbeCheck {
                 tracepoint: probe.tracepoint,
                 backends: vec![backend],
-                refused,
-            });
+                refused: check(backend, *probe, &types, &btf),
+            })
+            .collect();
+        // Each attaches alone: then they must work together, too.
+        let each = lifecycle_attaches && own.iter().all(|check| check.refused.is_none());
+        if each
+            && let Err(error) = load_backend(&options(backend), backend, &types, &btf)
+            && let Some(first) = own.first_mut()
+        {
+            first.refused = Some(error.to_string());
         }
+        checks.extend(own);
     }
     Ok(checks)
 }
@@ -52,7 +65,14 @@ fn check(
     types: &KernelTypes,
     btf: &Btf,
 ) -> Option<String> {
-    let options = Options {
+    load_object(&options(backend), backend, types, btf)
+        .and_then(|mut object| attach(&mut object, probe, btf))
+        .err()
+        .map(|error| error.to_string())
+}
+
+fn options(backend: Backend) -> Options {
+    Options {
         backend: Some(backend),
         ring_bytes: RING_BYTES,
         message_budget: 0,
@@ -60,9 +80,5 @@ fn check(
         unknown: Unknown::Skip,
         ports: Vec::new(),
         cgroups: Vec::new(),
-    };
-    load_object(&options, backend, types, btf)
-        .and_then(|mut object| attach(&mut object, probe, btf))
-        .err()
-        .map(|error| error.to_string())
+    }
 }

@@ -9,6 +9,7 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use tracer_ebpf::{setting, verdict};
 
 use super::kernel_types::{KernelTypes, KernelTypesError};
+use super::rehearsal::rehearse;
 
 /// The compiled kernel half.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf.o"));
@@ -127,6 +128,12 @@ pub enum LoadError {
         /// What the kernel said.
         source: Box<MapError>,
     },
+    /// State of a socket cannot be kept, though the map exists.
+    #[error("the kernel does not keep state for sockets; `--backend syscall` does without")]
+    NoState,
+    /// The programs could not be tried.
+    #[error("cannot use a socket pair to try the probes: {0}; raise the limit of open files")]
+    Rehearsal(std::io::Error),
     /// The ring cannot be waited for.
     #[error("cannot wait for events: {0}; raise the limit of open files")]
     Wait(std::io::Error),
@@ -194,7 +201,8 @@ pub(super) fn load(options: &Options) -> Result<(Ebpf, Backend), LoadError> {
     Err(LoadError::NoBackend { reasons })
 }
 
-fn load_backend(
+/// Loads, attaches, and makes sure that it works.
+pub(super) fn load_backend(
     options: &Options,
     backend: Backend,
     types: &KernelTypes,
@@ -205,6 +213,7 @@ fn load_backend(
     for probe in LIFECYCLE.iter().chain(backend.programs()) {
         attach(&mut object, *probe, btf)?;
     }
+    rehearse(&mut object)?;
     Ok(object)
 }
 
@@ -304,7 +313,7 @@ fn constants(
         ("DEFAULT_VERDICT", u32::from(unknown)),
         ("CGROUP_COUNT", options.cgroups.len() as u32),
         ("PORT_SELECTION", u32::from(!options.ports.is_empty())),
-        ("WAKE_BYTES", options.ring_bytes / 4),
+        ("WAKE_BYTES", options.ring_bytes / 2),
         ("STATE_IN_MAP", u32::from(backend == Backend::Syscall)),
     ]);
     Ok(constants)

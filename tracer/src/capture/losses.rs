@@ -1,11 +1,13 @@
 //! The kernel half's counters, summed over processors.
 
+use std::borrow::Borrow;
+
 use aya::maps::{MapData, PerCpuArray};
 use serde::Serialize;
 use tracer_ebpf::Counter;
 
 /// The per-CPU counter array.
-pub(super) type CounterMap = PerCpuArray<MapData, u64>;
+pub(super) type CounterMap<M = MapData> = PerCpuArray<M, u64>;
 
 /// What the kernel half delivered and what it could not, since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,7 +45,7 @@ pub struct KernelCounters {
 }
 
 /// Reads all counters; one that cannot be read counts as zero.
-pub(super) fn read(map: &CounterMap) -> KernelCounters {
+pub(super) fn read<M: Borrow<MapData>>(map: &CounterMap<M>) -> KernelCounters {
     let sum = |counter: Counter| -> u64 {
         map.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
     };

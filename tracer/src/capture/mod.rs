@@ -6,6 +6,7 @@ mod decode;
 mod kernel_types;
 mod loader;
 mod losses;
+mod rehearsal;
 mod unix_sockets;
 
 use std::collections::VecDeque;

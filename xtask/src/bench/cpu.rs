@@ -49,6 +49,30 @@ impl Cpu {
     }
 }
 
+/// Processor time that the hypervisor gave to others though this machine wanted it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stolen {
+    stolen: f64,
+    total: f64,
+}
+
+impl Stolen {
+    /// Since boot, see `proc_stat(5)`.
+    pub(crate) fn so_far() -> Result<Self> {
+        let text = fs::read_to_string("/proc/stat")?;
+        let line = text.lines().next().context("/proc/stat is empty")?;
+        let times: Vec<f64> =
+            line.split_whitespace().skip(1).take(8).filter_map(|time| time.parse().ok()).collect();
+        let stolen = *times.get(7).context("/proc/stat tells no stolen time")?;
+        Ok(Self { stolen, total: times.iter().sum() })
+    }
+
+    /// Share of all processors' time since an earlier reading, from 0 to 1.
+    pub(crate) fn share_since(self, earlier: Self) -> f64 {
+        (self.stolen - earlier.stolen) / (self.total - earlier.total).max(1.0)
+    }
+}
+
 /// Resident memory of a process, in MiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
