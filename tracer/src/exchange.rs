@@ -3,6 +3,10 @@
 //! Protocol-neutral in its life cycle, with the HTTP facts that spans need. Must not know trace
 //! ids, processes beyond their pid, or how bytes were captured.
 
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
 use crate::event::{ConnId, Endpoint, KernelTime, Pid, StreamOffset, Tid};
 
 /// Which end of the exchange the observed process is.
@@ -32,18 +36,60 @@ pub enum HttpVersion {
     Http11,
 }
 
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    endpoint: Endpoint,
+    /// Written out once, since every span of the connection states it.
+    address: Option<SmolStr>,
+}
+
+impl End {
+    /// The end at `endpoint`.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { address: endpoint.address().map(SmolStr::from), endpoint }
+    }
+
+    /// Where it is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// As [`Endpoint::address`] has it.
+    pub fn address(&self) -> Option<&SmolStr> {
+        self.address.as_ref()
+    }
+
+    /// As [`Endpoint::port`] has it.
+    pub fn port(&self) -> Option<u16> {
+        self.endpoint.port()
+    }
+}
+
+/// Both ends of a connection, shared by its exchanges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The observed process's end.
+    pub local: End,
+    /// The other end.
+    pub remote: End,
+}
+
+/// A header field: its name in lower case, and its value.
+pub type Field = (SmolStr, SmolStr);
+
 /// A request head, reduced to what spans need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
     /// Method token, spelled as sent.
-    pub method: String,
+    pub method: SmolStr,
     /// Request target, spelled as sent: origin, absolute, authority or asterisk form.
-    pub target: String,
+    pub target: SmolStr,
     /// Version of the request line.
     pub version: HttpVersion,
     /// Header fields of interest in order, names lower-cased. Which ones are kept is decided by
     /// [`HeaderInterest`]; values are lossily converted to UTF-8 and trimmed of optional blanks.
-    pub headers: Vec<(Box<str>, Box<str>)>,
+    pub headers: Vec<Field>,
 }
 
 /// A final response head, reduced to what spans need.
@@ -54,7 +100,7 @@ pub struct ResponseHead {
     /// Version of the status line.
     pub version: HttpVersion,
     /// Header fields of interest, as in [`RequestHead::headers`].
-    pub headers: Vec<(Box<str>, Box<str>)>,
+    pub headers: Vec<Field>,
 }
 
 /// Which header fields are kept of a head: those the conventions need (`host`, `user-agent`,
@@ -93,10 +139,8 @@ pub struct Exchange {
     pub pid: Pid,
     /// Thread that did so.
     pub tid: Tid,
-    /// This process's end of the connection.
-    pub local: Endpoint,
-    /// The other end.
-    pub remote: Endpoint,
+    /// The connection's ends.
+    pub ends: Arc<Ends>,
     /// The request.
     pub request: RequestHead,
     /// The final response head, if one was seen.

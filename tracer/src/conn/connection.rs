@@ -1,10 +1,12 @@
 //! One connection: its ends, its two streams, and the protocol it turned out to speak.
 
+use std::sync::Arc;
+
 use super::detection::{Detection, Finding};
 use super::stream::Stream;
 use super::{Counters, LossReason, Observation, Verdict};
-use crate::event::{CloseKind, Closed, ConnId, Data, Direction, Endpoint, KernelTime, Opened};
-use crate::exchange::HeaderInterest;
+use crate::event::{CloseKind, Closed, ConnId, Data, Direction, KernelTime, Opened};
+use crate::exchange::{End, Ends, HeaderInterest};
 use crate::protocol::http1::Http1;
 use crate::protocol::{Host, Joint, Limits, Moment, Protocol, Segment, Standing};
 
@@ -20,8 +22,7 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    local: Endpoint,
-    remote: Endpoint,
+    ends: Arc<Ends>,
     sent: Stream,
     received: Stream,
     stage: Stage,
@@ -42,8 +43,10 @@ enum Stage {
 impl Connection {
     pub(super) fn new(opened: &Opened) -> Self {
         Self {
-            local: opened.local.clone(),
-            remote: opened.remote.clone(),
+            ends: Arc::new(Ends {
+                local: End::new(opened.local.clone()),
+                remote: End::new(opened.remote.clone()),
+            }),
             sent: Stream::default(),
             received: Stream::default(),
             stage: Stage::Unknown(Detection::default()),
@@ -214,8 +217,7 @@ impl Connection {
     ) -> (Host<'a>, &'a mut Stage) {
         let host = Host {
             conn,
-            local: &self.local,
-            remote: &self.remote,
+            ends: &self.ends,
             interest: &shared.interest,
             limits: shared.limits,
             buffered: &mut shared.buffered,

@@ -93,19 +93,28 @@ impl Packing {
         if self.spans_count == 0 {
             return;
         }
-        let (resource, spans) = (&self.resource, &self.spans);
-        self.request.embed(1, |resource_spans| {
-            resource_spans.append(resource.as_slice());
-            resource_spans.embed(2, |scope_spans| {
-                scope_spans.embed(1, |scope| {
-                    scope.text(1, SCOPE_NAME);
-                    scope.text(2, SCOPE_VERSION);
-                });
-                scope_spans.append(spans.as_slice());
-                scope_spans.text(3, SCHEMA_URL);
-            });
-            resource_spans.text(3, SCHEMA_URL);
+        let mut scope = Message::default();
+        scope.embed(1, |scope| {
+            scope.text(1, SCOPE_NAME);
+            scope.text(2, SCOPE_VERSION);
         });
+        let mut schema_url = Message::default();
+        schema_url.text(3, SCHEMA_URL);
+        let (spans, schema_url) = (self.spans.as_slice(), schema_url.as_slice());
+        let mut scope_spans = Message::default();
+        scope_spans.embed_head(2, scope.len() + spans.len() + schema_url.len());
+        // Lengths come first, so that the many spans are copied but once.
+        self.request.embed_fields(
+            1,
+            &[
+                self.resource.as_slice(),
+                scope_spans.as_slice(),
+                scope.as_slice(),
+                spans,
+                schema_url,
+                schema_url,
+            ],
+        );
         self.spans.clear();
         self.request_spans += std::mem::take(&mut self.spans_count);
     }

@@ -8,17 +8,17 @@ mod observation;
 
 pub use observation::{LossReason, Observation, Verdict};
 
-use crate::event::{Closed, ConnId, Direction, Endpoint, KernelTime, Pid, StreamOffset, Tid};
-use crate::exchange::{HeaderInterest, Role};
+use std::sync::Arc;
+
+use crate::event::{Closed, ConnId, Direction, KernelTime, Pid, StreamOffset, Tid};
+use crate::exchange::{Ends, HeaderInterest, Role};
 
 /// What a protocol needs to know of one connection, and where it puts what it finds.
 pub struct Host<'a> {
     /// The connection.
     pub conn: ConnId,
-    /// This process's end.
-    pub local: &'a Endpoint,
-    /// The other end.
-    pub remote: &'a Endpoint,
+    /// Its ends.
+    pub ends: &'a Arc<Ends>,
     /// Header fields to keep.
     pub interest: &'a HeaderInterest,
     /// Bounds.

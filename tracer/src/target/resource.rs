@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use smol_str::SmolStr;
 use uuid::{Uuid, uuid};
 
 use super::clock::rfc3339;
@@ -103,11 +104,7 @@ impl Facts<'_> {
 struct Attributes(Vec<(Cow<'static, str>, Value)>);
 
 impl Attributes {
-    fn put(
-        &mut self,
-        name: impl Into<Cow<'static, str>>,
-        text: Option<impl Into<Cow<'static, str>>>,
-    ) {
+    fn put(&mut self, name: impl Into<Cow<'static, str>>, text: Option<impl Into<SmolStr>>) {
         if let Some(text) = text {
             self.put_value(name, Value::Text(text.into()));
         }

@@ -11,6 +11,8 @@ use std::fmt;
 
 pub use id_source::IdSource;
 
+use crate::exchange::Field;
+
 /// Sixteen bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TraceId(pub [u8; 16]);
@@ -89,20 +91,20 @@ pub struct SpanContext {
 ///
 /// A valid `traceparent` wins, then the single `b3` header, then the `x-b3-*` headers. An invalid
 /// one counts as absent, as if the sender had not been instrumented.
-pub fn extract(headers: &[(Box<str>, Box<str>)]) -> Option<RemoteContext> {
+pub fn extract(headers: &[Field]) -> Option<RemoteContext> {
     w3c::extract(headers).or_else(|| b3::extract(headers))
 }
 
 /// All values of the header field `name`, in order, without optional whitespace around them.
-fn values<'a>(headers: &'a [(Box<str>, Box<str>)], name: &'a str) -> impl Iterator<Item = &'a str> {
+fn values<'a>(headers: &'a [Field], name: &'a str) -> impl Iterator<Item = &'a str> {
     headers
         .iter()
-        .filter(move |(field, _)| &**field == name)
+        .filter(move |(field, _)| field == name)
         .map(|(_, value)| value.trim_matches(OPTIONAL_WHITESPACE))
 }
 
 /// The value of a field that may stand only once; `None` if it is absent or repeated.
-fn only_value<'a>(headers: &'a [(Box<str>, Box<str>)], name: &'a str) -> Option<&'a str> {
+fn only_value<'a>(headers: &'a [Field], name: &'a str) -> Option<&'a str> {
     let mut values = values(headers, name);
     let first = values.next()?;
     values.next().is_none().then_some(first)

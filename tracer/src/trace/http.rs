@@ -19,6 +19,8 @@ mod target;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use smol_str::{SmolStr, SmolStrBuilder, ToSmolStr};
+
 use super::context::SpanContext;
 use super::redact::{Redaction, split_credentials};
 use super::resource::Resource;
@@ -26,7 +28,7 @@ use super::route::{RoutePattern, RouteTable};
 use super::semconv::{KNOWN_METHODS, OTHER, attribute, error_type};
 use super::span::{Span, SpanKind, Status, Value};
 use crate::event::ClockOffset;
-use crate::exchange::{Exchange, HeaderInterest, HttpVersion, Outcome, Role};
+use crate::exchange::{End, Exchange, Field, HeaderInterest, HttpVersion, Outcome, Role};
 use address::{Authority, Headers, unnamed_authority};
 use target::Target;
 
@@ -56,7 +58,7 @@ pub struct SpanBuilder {
     clock: ClockOffset,
     routes: RouteTable,
     redaction: Redaction,
-    known_methods: Vec<Cow<'static, str>>,
+    known_methods: Vec<SmolStr>,
     request_headers: Vec<CapturedHeader>,
     response_headers: Vec<CapturedHeader>,
 }
@@ -84,8 +86,8 @@ impl SpanBuilder {
             routes: RouteTable::new(options.routes, options.infer_routes),
             redaction: options.sensitive_query_keys.map_or_else(Redaction::default, Redaction::of),
             known_methods: options.known_methods.map_or_else(
-                || KNOWN_METHODS.iter().map(|&method| Cow::Borrowed(method)).collect(),
-                |methods| methods.into_iter().map(Cow::Owned).collect(),
+                || KNOWN_METHODS.map(SmolStr::new_static).into(),
+                |methods| methods.into_iter().map(SmolStr::from).collect(),
             ),
             request_headers: captured(options.captured_headers.request, "http.request.header."),
             response_headers: captured(options.captured_headers.response, "http.response.header."),
@@ -116,7 +118,7 @@ impl SpanBuilder {
         };
         let name = span_name(method, route.as_deref());
         if let Some(route) = route {
-            attributes.text(attribute::HTTP_ROUTE, route.into_owned());
+            attributes.text(attribute::HTTP_ROUTE, route);
         }
 
         describe_network(exchange, &mut attributes);
@@ -158,14 +160,14 @@ impl SpanBuilder {
     }
 
     /// Reports the method; returns it as the span's name wants it.
-    fn method(&self, sent: &str, attributes: &mut Attributes) -> Cow<'static, str> {
+    fn method(&self, sent: &SmolStr, attributes: &mut Attributes) -> SmolStr {
         if let Some(known) = self.known_methods.iter().find(|known| *known == sent) {
             attributes.text(attribute::HTTP_REQUEST_METHOD, known.clone());
             return known.clone();
         }
         attributes.text(attribute::HTTP_REQUEST_METHOD, OTHER);
-        attributes.text(attribute::HTTP_REQUEST_METHOD_ORIGINAL, sent.to_owned());
-        Cow::Borrowed("HTTP")
+        attributes.text(attribute::HTTP_REQUEST_METHOD_ORIGINAL, sent.clone());
+        SmolStr::new_static("HTTP")
     }
 
     fn describe_server(
@@ -175,30 +177,32 @@ impl SpanBuilder {
         attributes: &mut Attributes,
     ) {
         let headers = Headers(&exchange.request.headers);
-        let scheme = headers.forwarded_scheme().or_else(|| target.scheme.map(known_scheme));
-        let scheme = scheme.unwrap_or(Cow::Borrowed(DEFAULT_SCHEME));
-        let default_port = default_port(&scheme);
+        let scheme = headers.forwarded_scheme().or(target.scheme).unwrap_or(DEFAULT_SCHEME);
+        let default_port = default_port(scheme);
         attributes.text(attribute::URL_SCHEME, scheme);
         if !target.path.is_empty() {
-            attributes.text(attribute::URL_PATH, target.path.to_owned());
+            let path = part_of(&exchange.request.target, target.path);
+            attributes.text(attribute::URL_PATH, path);
         }
         if let Some(query) = target.query.filter(|query| !query.is_empty()) {
-            attributes.text(attribute::URL_QUERY, self.redaction.query(query).into_owned());
+            attributes.text(attribute::URL_QUERY, self.redaction.query(query));
         }
 
         if let Some(host) = headers.forwarded_host().or(target.authority).or_else(|| headers.host())
         {
             let authority = Authority::parse(split_credentials(host).1);
-            attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
+            attributes.text(attribute::SERVER_ADDRESS, authority.host);
             attributes.port(attribute::SERVER_PORT, authority.port.or(default_port));
         } else {
-            attributes.address(attribute::SERVER_ADDRESS, exchange.local.address());
-            attributes.port(attribute::SERVER_PORT, exchange.local.port());
+            attributes.address(attribute::SERVER_ADDRESS, &exchange.ends.local);
+            attributes.port(attribute::SERVER_PORT, exchange.ends.local.port());
         }
-        let client = headers.forwarded_client().map(str::to_owned);
-        attributes.address(attribute::CLIENT_ADDRESS, client.or_else(|| exchange.remote.address()));
+        match headers.forwarded_client() {
+            Some(client) => attributes.text(attribute::CLIENT_ADDRESS, client),
+            None => attributes.address(attribute::CLIENT_ADDRESS, &exchange.ends.remote),
+        }
         if let Some(agent) = headers.first("user-agent") {
-            attributes.text(attribute::USER_AGENT_ORIGINAL, agent.to_owned());
+            attributes.text(attribute::USER_AGENT_ORIGINAL, agent.clone());
         }
     }
 
@@ -215,13 +219,13 @@ impl SpanBuilder {
         if let Some(host) = host {
             let authority = Authority::parse(split_credentials(host).1);
             // Towards a proxy, the connection's port is not the origin's.
-            let connected = exchange.remote.port().filter(|_| target.scheme.is_none());
+            let connected = exchange.ends.remote.port().filter(|_| target.scheme.is_none());
             let implied = connected.or_else(|| default_port(scheme));
-            attributes.text(attribute::SERVER_ADDRESS, authority.host.to_owned());
+            attributes.text(attribute::SERVER_ADDRESS, authority.host);
             attributes.port(attribute::SERVER_PORT, authority.port.or(implied));
         } else {
-            attributes.address(attribute::SERVER_ADDRESS, exchange.remote.address());
-            attributes.port(attribute::SERVER_PORT, exchange.remote.port());
+            attributes.address(attribute::SERVER_ADDRESS, &exchange.ends.remote);
+            attributes.port(attribute::SERVER_PORT, exchange.ends.remote.port());
         }
     }
 
@@ -243,7 +247,7 @@ impl SpanBuilder {
             url.push_str(credentials);
             url.push_str(host);
         } else {
-            url.push_str(&unnamed_authority(&exchange.remote));
+            url.push_str(&unnamed_authority(exchange.ends.remote.endpoint()));
         }
         // Asterisk form stands for the server as a whole, whose URI has an empty path.
         if target.path != "*" {
@@ -264,25 +268,18 @@ impl SpanBuilder {
     }
 }
 
-fn span_name(method: Cow<'static, str>, route: Option<&str>) -> Cow<'static, str> {
-    match route {
-        None => method,
-        Some(route) => {
-            let mut name = String::with_capacity(method.len() + 1 + route.len());
-            name.push_str(&method);
-            name.push(' ');
-            name.push_str(route);
-            Cow::Owned(name)
-        }
-    }
+fn span_name(method: SmolStr, route: Option<&str>) -> SmolStr {
+    let Some(route) = route else { return method };
+    let mut name = SmolStrBuilder::new();
+    name.push_str(&method);
+    name.push(' ');
+    name.push_str(route);
+    name.finish()
 }
 
-fn known_scheme(scheme: &str) -> Cow<'static, str> {
-    match scheme {
-        "http" => Cow::Borrowed("http"),
-        "https" => Cow::Borrowed("https"),
-        other => Cow::Owned(other.to_owned()),
-    }
+/// `part` of `whole`, without a copy where it is all of it.
+fn part_of(whole: &SmolStr, part: &str) -> SmolStr {
+    if part.len() == whole.len() { whole.clone() } else { part.into() }
 }
 
 /// The port of a URL that names none.
@@ -295,8 +292,8 @@ fn default_port(scheme: &str) -> Option<u16> {
 }
 
 fn describe_network(exchange: &Exchange, attributes: &mut Attributes) {
-    attributes.address(attribute::NETWORK_PEER_ADDRESS, exchange.remote.address());
-    attributes.port(attribute::NETWORK_PEER_PORT, exchange.remote.port());
+    attributes.address(attribute::NETWORK_PEER_ADDRESS, &exchange.ends.remote);
+    attributes.port(attribute::NETWORK_PEER_PORT, exchange.ends.remote.port());
     // A server answers an older client in its own version's words, but in the client's manner.
     let response = exchange.response.as_ref().map(|response| response.version);
     let version = match (exchange.request.version, response) {
@@ -307,14 +304,14 @@ fn describe_network(exchange: &Exchange, attributes: &mut Attributes) {
 }
 
 /// Why the operation counts as failed; `None` if it does not.
-fn error_type(exchange: &Exchange) -> Option<Cow<'static, str>> {
+fn error_type(exchange: &Exchange) -> Option<SmolStr> {
     let status = exchange.response.as_ref().map(|response| response.status);
     let lowest_error = match exchange.role {
         Role::Client => 400,
         Role::Server => 500,
     };
     if let Some(status) = status.filter(|status| *status >= lowest_error) {
-        return Some(Cow::Owned(status.to_string()));
+        return Some(status.to_smolstr());
     }
     let name = match (exchange.outcome, exchange.role) {
         (Outcome::Complete, _) => return None,
@@ -326,14 +323,14 @@ fn error_type(exchange: &Exchange) -> Option<Cow<'static, str>> {
         (Outcome::ClosedLocally, Role::Client) if status.is_some() => return None,
         (Outcome::ClosedLocally, Role::Client) => error_type::ABORTED,
     };
-    Some(Cow::Borrowed(name))
+    Some(SmolStr::new_static(name))
 }
 
 /// The attribute list under construction; each name is added at most once.
 struct Attributes(Vec<(Cow<'static, str>, Value)>);
 
 impl Attributes {
-    fn text(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>) {
+    fn text(&mut self, name: &'static str, value: impl Into<SmolStr>) {
         self.0.push((Cow::Borrowed(name), Value::Text(value.into())));
     }
 
@@ -341,9 +338,9 @@ impl Attributes {
         self.0.push((Cow::Borrowed(name), Value::Int(value)));
     }
 
-    fn address(&mut self, name: &'static str, address: Option<String>) {
-        if let Some(address) = address {
-            self.text(name, address);
+    fn address(&mut self, name: &'static str, end: &End) {
+        if let Some(address) = end.address() {
+            self.text(name, address.clone());
         }
     }
 
@@ -353,11 +350,11 @@ impl Attributes {
         }
     }
 
-    fn headers(&mut self, wanted: &[CapturedHeader], headers: &[(Box<str>, Box<str>)]) {
+    fn headers(&mut self, wanted: &[CapturedHeader], headers: &[Field]) {
         for wanted in wanted {
             let values: Vec<String> = headers
                 .iter()
-                .filter(|(name, _)| **name == *wanted.name)
+                .filter(|(name, _)| *name == wanted.name)
                 .map(|(_, value)| value.to_string())
                 .collect();
             if !values.is_empty() {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::context::{SpanId, TraceFlags, TraceId, TraceState};
 use super::resource::Resource;
@@ -21,7 +22,7 @@ pub enum SpanKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// Text.
-    Text(Cow<'static, str>),
+    Text(SmolStr),
     /// Integer.
     Int(i64),
     /// Floating point.
@@ -68,7 +69,7 @@ pub struct Span {
     /// W3C trace state, empty when there is none.
     pub state: TraceState,
     /// Low-cardinality name.
-    pub name: Cow<'static, str>,
+    pub name: SmolStr,
     /// Server or client.
     pub kind: SpanKind,
     /// Nanoseconds since the Unix epoch.

@@ -100,7 +100,7 @@ proptest! {
         let run = wire.gone().run();
         prop_assert_eq!(run.losses(), []);
         let pairs: Vec<_> = run.exchanges().iter()
-            .map(|e| (e.request.target.clone(), e.response.as_ref().unwrap().status))
+            .map(|e| (e.request.target.to_string(), e.response.as_ref().unwrap().status))
             .collect();
         let expected: Vec<_> = (0..12).map(|i| (format!("/{i}"), 200 + i)).collect();
         prop_assert_eq!(pairs, expected);

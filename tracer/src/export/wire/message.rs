@@ -1,7 +1,10 @@
 //! A protobuf message under construction: fields are appended in the order they are written.
 
 use bytes::Bytes;
-use prost::encoding::{WireType, encode_key, encode_varint};
+use prost::encoding::{WireType, encode_varint, encoded_len_varint};
+
+/// Numbers below it are varints of one byte.
+const ONE_BYTE: u64 = 0x80;
 
 /// Encoded fields, without the length that an enclosing message puts before them.
 #[derive(Debug, Default)]
@@ -30,8 +33,8 @@ impl Message {
     }
 
     pub(super) fn bytes(&mut self, field: u32, bytes: &[u8]) {
-        encode_key(field, WireType::LengthDelimited, &mut self.0);
-        encode_varint(bytes.len() as u64, &mut self.0);
+        self.key(field, WireType::LengthDelimited);
+        self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
@@ -41,36 +44,63 @@ impl Message {
 
     /// Any of the plain integer types, `bool` and enumerations; negative ones sign-extended.
     pub(super) fn number(&mut self, field: u32, number: u64) {
-        encode_key(field, WireType::Varint, &mut self.0);
-        encode_varint(number, &mut self.0);
+        self.key(field, WireType::Varint);
+        self.varint(number);
     }
 
     pub(super) fn fixed32(&mut self, field: u32, number: u32) {
-        encode_key(field, WireType::ThirtyTwoBit, &mut self.0);
+        self.key(field, WireType::ThirtyTwoBit);
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     pub(super) fn fixed64(&mut self, field: u32, number: u64) {
-        encode_key(field, WireType::SixtyFourBit, &mut self.0);
+        self.key(field, WireType::SixtyFourBit);
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     /// A message inside this one, written by `write` in place.
     pub(super) fn embed(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
-        encode_key(field, WireType::LengthDelimited, &mut self.0);
+        self.key(field, WireType::LengthDelimited);
         // Most embedded messages are short: leave one byte for the length, and move the content
         // in the rare case that it takes more.
         let length_at = self.0.len();
         self.0.push(0);
         write(self);
         let length = self.0.len() - length_at - 1;
-        match u8::try_from(length) {
-            Ok(short) if short < 0x80 => self.0[length_at] = short,
-            _ => {
-                let mut varint = Vec::with_capacity(10);
-                encode_varint(length as u64, &mut varint);
-                self.0.splice(length_at..=length_at, varint);
-            }
+        if length < ONE_BYTE as usize {
+            self.0[length_at] = length as u8;
+            return;
+        }
+        let content_at = length_at + encoded_len_varint(length as u64);
+        self.0.resize(content_at + length, 0);
+        self.0.copy_within(length_at + 1..length_at + 1 + length, content_at);
+        encode_varint(length as u64, &mut &mut self.0[length_at..content_at]);
+    }
+
+    /// A message inside this one, made of fields that are already encoded.
+    pub(super) fn embed_fields(&mut self, field: u32, fields: &[&[u8]]) {
+        self.embed_head(field, fields.iter().map(|fields| fields.len()).sum());
+        for fields in fields {
+            self.append(fields);
+        }
+    }
+
+    /// The beginning of a message inside this one, whose `length` bytes are to be appended next.
+    pub(super) fn embed_head(&mut self, field: u32, length: usize) {
+        self.key(field, WireType::LengthDelimited);
+        self.varint(length as u64);
+    }
+
+    fn key(&mut self, field: u32, wire_type: WireType) {
+        self.varint(u64::from(field << 3 | wire_type as u32));
+    }
+
+    /// The general encoder takes ten times as long, and half of a span is keys and lengths.
+    fn varint(&mut self, number: u64) {
+        if number < ONE_BYTE {
+            self.0.push(number as u8);
+        } else {
+            encode_varint(number, &mut self.0);
         }
     }
 }

@@ -28,7 +28,8 @@ fn text(text: &str) -> any_value::Value {
 
 #[test]
 fn every_field_decodes_as_the_generated_types_have_it() {
-    let long = "x".repeat(300);
+    // Lengths of two and three bytes.
+    let (long, longer) = ("x".repeat(300), "y".repeat(20_000));
     let full = Span {
         trace: TraceId([0xab; 16]),
         id: SpanId([0xcd; 8]),
@@ -43,6 +44,7 @@ fn every_field_decodes_as_the_generated_types_have_it() {
         status: Status::Error,
         attributes: vec![
             ("t".into(), Value::Text(long.clone().into())),
+            ("u".into(), Value::Text(longer.clone().into())),
             ("i".into(), Value::Int(-5)),
             ("d".into(), Value::Double(0.25)),
             ("b".into(), Value::Bool(true)),
@@ -83,6 +85,7 @@ fn every_field_decodes_as_the_generated_types_have_it() {
         end_time_unix_nano: u64::MAX,
         attributes: vec![
             pair("t", text(&long)),
+            pair("u", text(&longer)),
             pair("i", any_value::Value::IntValue(-5)),
             pair("d", any_value::Value::DoubleValue(0.25)),
             pair("b", any_value::Value::BoolValue(true)),

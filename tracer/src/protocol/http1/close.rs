@@ -44,7 +44,7 @@ impl Http1 {
         closed.kind == CloseKind::Gone
             && !self.peer_ended
             && self.role == Role::Client
-            && matches!(host.local, Endpoint::Unix(_))
+            && matches!(host.ends.local.endpoint(), Endpoint::Unix(_))
             && matches!(self.responses.state, State::Body(_))
     }
 

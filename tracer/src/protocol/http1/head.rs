@@ -7,9 +7,10 @@
 use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, ParserConfig, Request, Response, Status};
+use smol_str::{SmolStr, StrExt};
 
 use super::framing::{Framing, FramingFields};
-use crate::exchange::{HeaderInterest, HttpVersion, RequestHead, ResponseHead};
+use crate::exchange::{Field, HeaderInterest, HttpVersion, RequestHead, ResponseHead};
 
 /// Fields of an ordinary head; their array lives on the stack.
 const USUAL_HEADERS: usize = 64;
@@ -131,8 +132,8 @@ fn read_request<'b>(
     let version = version(request.version);
     let (fields, headers) = fields(request.headers, &interest.request, true);
     let head = RequestHead {
-        method: request.method.unwrap_or_default().to_owned(),
-        target: request.path.unwrap_or_default().to_owned(),
+        method: request.method.unwrap_or_default().into(),
+        target: request.path.unwrap_or_default().into(),
         version,
         headers,
     };
@@ -161,10 +162,8 @@ fn version(minor: Option<u8>) -> HttpVersion {
     if minor == Some(0) { HttpVersion::Http10 } else { HttpVersion::Http11 }
 }
 
-/// Kept fields in order, names lower-cased.
-type Kept = Vec<(Box<str>, Box<str>)>;
-
-fn fields(headers: &[Header<'_>], extra: &[String], built_in: bool) -> (FramingFields, Kept) {
+/// What the fields say about the body, and those that are kept, in order.
+fn fields(headers: &[Header<'_>], extra: &[String], built_in: bool) -> (FramingFields, Vec<Field>) {
     let mut framing = FramingFields::default();
     let mut kept = Vec::new();
     for header in headers {
@@ -176,22 +175,32 @@ fn fields(headers: &[Header<'_>], extra: &[String], built_in: bool) -> (FramingF
             }
             _ => {}
         }
-        if (built_in && is_built_in(name)) || extra.iter().any(|e| e.eq_ignore_ascii_case(name)) {
-            let value = String::from_utf8_lossy(header.value.trim_ascii());
-            kept.push((name.to_ascii_lowercase().into(), value.into()));
+        let kept_as = if built_in { built_in_name(name) } else { None };
+        if let Some(name) = kept_as.or_else(|| asked_name(name, extra)) {
+            kept.push((name, String::from_utf8_lossy(header.value.trim_ascii()).into()));
         }
     }
     (framing, kept)
 }
 
-fn is_built_in(name: &str) -> bool {
+/// The lower-case name of a field that spans need.
+fn built_in_name(name: &str) -> Option<SmolStr> {
     match name.as_bytes().first() {
         Some(b'h' | b'H' | b'u' | b'U' | b'f' | b'F' | b'x' | b'X' | b't' | b'T' | b'b' | b'B') => {
-            BUILT_IN.iter().any(|known| known.eq_ignore_ascii_case(name))
-                || name.as_bytes().get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"x-b3-"))
+            let known = BUILT_IN.iter().find(|known| known.eq_ignore_ascii_case(name));
+            known.map(|known| SmolStr::new_static(known)).or_else(|| {
+                let is_b3 =
+                    name.as_bytes().get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"x-b3-"));
+                is_b3.then(|| name.to_ascii_lowercase_smolstr())
+            })
         }
-        _ => false,
+        _ => None,
     }
+}
+
+/// The lower-case name of a field that the user asked for.
+fn asked_name(name: &str, asked: &[String]) -> Option<SmolStr> {
+    asked.iter().find(|asked| asked.eq_ignore_ascii_case(name)).map(|asked| asked.into())
 }
 
 /// Where the head that begins at zero ends, looking for the empty line from `from` on.

@@ -1,5 +1,7 @@
 //! Complete heads and ended bodies to requests, responses and their exchanges.
 
+use std::sync::Arc;
+
 use super::Http1;
 use super::body::Body;
 use super::framing::Framing;
@@ -53,8 +55,7 @@ impl Http1 {
             role: self.role,
             pid: began.pid,
             tid: began.tid,
-            local: host.local.clone(),
-            remote: host.remote.clone(),
+            ends: Arc::clone(host.ends),
             request: head,
             response: None,
             start: began.time,

@@ -3,14 +3,15 @@
 //! A sampling decision without ids (a lone `b3: 0`) names no parent and so yields no context.
 
 use super::{RemoteContext, SpanId, TraceFlags, TraceId, TraceState, only_value};
+use crate::exchange::Field;
 
 /// The context of a request with valid B3 headers.
-pub(super) fn extract(headers: &[(Box<str>, Box<str>)]) -> Option<RemoteContext> {
+pub(super) fn extract(headers: &[Field]) -> Option<RemoteContext> {
     single(headers).or_else(|| multiple(headers))
 }
 
 /// `{trace}-{span}[-{decision}[-{parent}]]`.
-fn single(headers: &[(Box<str>, Box<str>)]) -> Option<RemoteContext> {
+fn single(headers: &[Field]) -> Option<RemoteContext> {
     let mut fields = only_value(headers, "b3")?.split('-');
     let trace = trace_id(fields.next()?)?;
     let span = SpanId::from_hex(fields.next()?)?;
@@ -25,7 +26,7 @@ fn single(headers: &[(Box<str>, Box<str>)]) -> Option<RemoteContext> {
     fields.next().is_none().then(|| context(trace, span, flags))
 }
 
-fn multiple(headers: &[(Box<str>, Box<str>)]) -> Option<RemoteContext> {
+fn multiple(headers: &[Field]) -> Option<RemoteContext> {
     let trace = trace_id(only_value(headers, "x-b3-traceid")?)?;
     let span = SpanId::from_hex(only_value(headers, "x-b3-spanid")?)?;
     let debug = only_value(headers, "x-b3-flags") == Some("1");

@@ -4,6 +4,7 @@ use super::{
     OPTIONAL_WHITESPACE, RemoteContext, SpanId, TraceFlags, TraceId, TraceState, lower_hex,
     only_value, values,
 };
+use crate::exchange::Field;
 
 /// Members a `tracestate` may have (section 3.3.1.1).
 const MAX_MEMBERS: usize = 32;
@@ -15,7 +16,7 @@ const MAX_VALUE: usize = 256;
 const VERSION_00_LEN: usize = 55;
 
 /// The context of a request with exactly one valid `traceparent`.
-pub(super) fn extract(headers: &[(Box<str>, Box<str>)]) -> Option<RemoteContext> {
+pub(super) fn extract(headers: &[Field]) -> Option<RemoteContext> {
     let (trace, span, flags) = parse_parent(only_value(headers, "traceparent")?)?;
     // A bad tracestate costs only itself; without traceparent it means nothing.
     let state = parse_state(values(headers, "tracestate")).unwrap_or_default();
@@ -82,12 +83,13 @@ fn is_value(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::extract;
+    use crate::exchange::Field;
 
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const SPAN: &str = "b7ad6b7169203331";
     const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn headers(fields: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
+    fn headers(fields: &[(&str, &str)]) -> Vec<Field> {
         fields.iter().map(|&(name, value)| (name.into(), value.into())).collect()
     }
 

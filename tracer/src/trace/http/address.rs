@@ -1,9 +1,9 @@
 //! Who was addressed and who asked: `Host`, `Forwarded` (RFC 7239) and `X-Forwarded-*`.
 
-use std::borrow::Cow;
+use smol_str::SmolStr;
 
-use super::known_scheme;
 use crate::event::Endpoint;
+use crate::exchange::Field;
 
 /// `host[:port]`, the brackets of an IPv6 literal removed.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,19 +37,19 @@ pub(super) fn unnamed_authority(endpoint: &Endpoint) -> String {
 }
 
 /// Request header fields, read for the origin of the request.
-pub(super) struct Headers<'a>(pub(super) &'a [(Box<str>, Box<str>)]);
+pub(super) struct Headers<'a>(pub(super) &'a [Field]);
 
 impl<'a> Headers<'a> {
     /// The first value of a field that is not empty.
-    pub(super) fn first(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn first(&self, name: &str) -> Option<&'a SmolStr> {
         self.0
             .iter()
-            .find(|(field, value)| &**field == name && !value.is_empty())
-            .map(|(_, value)| &**value)
+            .find(|(field, value)| field == name && !value.is_empty())
+            .map(|(_, value)| value)
     }
 
     pub(super) fn host(&self) -> Option<&'a str> {
-        self.first("host")
+        self.first("host").map(SmolStr::as_str)
     }
 
     /// The host that the client of the first proxy asked for.
@@ -58,10 +58,8 @@ impl<'a> Headers<'a> {
     }
 
     /// The scheme that the client of the first proxy used.
-    pub(super) fn forwarded_scheme(&self) -> Option<Cow<'static, str>> {
-        self.forwarded("proto")
-            .or_else(|| self.first_of_list("x-forwarded-proto"))
-            .map(known_scheme)
+    pub(super) fn forwarded_scheme(&self) -> Option<&'a str> {
+        self.forwarded("proto").or_else(|| self.first_of_list("x-forwarded-proto"))
     }
 
     /// The address of the first proxy's client, unless that proxy hides it.
@@ -110,7 +108,7 @@ fn forwarded_pairs(field: &str) -> impl Iterator<Item = (&str, &str)> {
 mod tests {
     use super::*;
 
-    fn fields(fields: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
+    fn fields(fields: &[(&str, &str)]) -> Vec<Field> {
         fields.iter().map(|&(name, value)| (name.into(), value.into())).collect()
     }
 
@@ -142,12 +140,12 @@ mod tests {
         ]);
         let headers = Headers(&both);
         assert_eq!(headers.forwarded_client(), Some("2001:db8::17"));
-        assert_eq!(headers.forwarded_scheme().as_deref(), Some("https"));
+        assert_eq!(headers.forwarded_scheme(), Some("https"));
         assert_eq!(headers.forwarded_host(), Some("a;b,c:81"));
 
         let headers = Headers(&both[1..]);
         assert_eq!(headers.forwarded_client(), Some("1.1.1.1"));
-        assert_eq!(headers.forwarded_scheme().as_deref(), Some("http"));
+        assert_eq!(headers.forwarded_scheme(), Some("http"));
         assert_eq!(headers.forwarded_host(), Some("other"));
     }
 

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::event::{ConnId, Endpoint, KernelTime, Pid, StreamOffset, Tid};
-use crate::exchange::{ExchangeId, RequestHead, ResponseHead};
+use crate::exchange::{End, Ends, ExchangeId, Field, RequestHead, ResponseHead};
 use crate::trace::context::IdSource;
 use crate::trace::resource::ResourceId;
 
@@ -10,7 +10,11 @@ fn inet(text: &str) -> Endpoint {
     Endpoint::Inet(text.parse::<SocketAddr>().unwrap())
 }
 
-fn fields(fields: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
+fn ends(local: Endpoint, remote: Endpoint) -> Arc<Ends> {
+    Arc::new(Ends { local: End::new(local), remote: End::new(remote) })
+}
+
+fn fields(fields: &[(&str, &str)]) -> Vec<Field> {
     fields.iter().map(|&(name, value)| (name.into(), value.into())).collect()
 }
 
@@ -29,8 +33,7 @@ fn exchange(role: Role, method: &str, target: &str, headers: &[(&str, &str)]) ->
         role,
         pid: Pid(1),
         tid: Tid(1),
-        local,
-        remote,
+        ends: ends(local, remote),
         request: RequestHead {
             method: method.into(),
             target: target.into(),
@@ -277,7 +280,7 @@ fn targets_without_path_or_query_claim_none() {
 #[test]
 fn unix_sockets_have_a_path_and_no_port() {
     let mut exchange = exchange(Role::Client, "GET", "/a", &[]);
-    exchange.remote = Endpoint::Unix("/run/app.sock".into());
+    exchange.ends = ends(inet("10.0.0.1:8080"), Endpoint::Unix("/run/app.sock".into()));
     exchange.request.version = HttpVersion::Http10;
     exchange.response = None;
     let span = build(&exchange);
@@ -290,7 +293,7 @@ fn unix_sockets_have_a_path_and_no_port() {
     exchange.request.headers = fields(&[("host", "localhost")]);
     assert_eq!(attribute(&build(&exchange), "server.port").as_deref(), Some("80"), "of the URL");
 
-    exchange.remote = Endpoint::Unix(String::new());
+    exchange.ends = ends(inet("10.0.0.1:8080"), Endpoint::Unix(String::new()));
     assert_eq!(attribute(&build(&exchange), "network.peer.address"), None);
 }
 
