@@ -3,9 +3,9 @@
 //! The environment is a closure, so that nothing here reads globals. A bad value there is a
 //! warning and counts as absent, as the specification has it; a bad option is an error.
 //!
-//! Three defaults differ from those of an SDK, because an agent serves a whole host and people
-//! watch it: the queue holds 16,384 spans (not 2,048), a batch waits at most 1 s (not 5 s), and
-//! delivery is retried for 300 s unless `OTEL_BSP_EXPORT_TIMEOUT` says otherwise.
+//! Four defaults differ from those of an SDK, because an agent serves a whole host and people
+//! watch it: the queue holds 16,384 spans (not 2,048), a batch has up to 2,048 of them (not 512)
+//! and waits at most 1 s (not 5 s), and delivery is retried for 300 s unless `OTEL_BSP_EXPORT_TIMEOUT` says otherwise.
 
 mod environment;
 mod otlp;
@@ -67,7 +67,11 @@ pub struct BatchSettings {
 
 impl Default for BatchSettings {
     fn default() -> Self {
-        Self { max_queue_size: 16_384, max_batch_size: 512, schedule_delay: Duration::from_secs(1) }
+        Self {
+            max_queue_size: 16_384,
+            max_batch_size: 2_048,
+            schedule_delay: Duration::from_secs(1),
+        }
     }
 }
 

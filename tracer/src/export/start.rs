@@ -20,6 +20,8 @@ use super::queue::{BatchTrigger, Queue};
 use super::settings::{BatchSettings, Settings};
 use crate::trace::Span;
 
+/// Spans written together for people and files, where more make nothing cheaper.
+const LOCAL_BATCH: usize = 512;
 /// How long spans for people and files may wait to be written together.
 const LOCAL_LINGER: Duration = Duration::from_millis(100);
 /// Beyond the time to shut down, for the thread to notice that it has passed.
@@ -132,11 +134,13 @@ pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError
 }
 
 fn queue(choice: &ExporterChoice, settings: BatchSettings) -> Queue {
-    let linger = match choice {
-        ExporterChoice::Otlp => settings.schedule_delay,
-        ExporterChoice::Console | ExporterChoice::File(_) => LOCAL_LINGER,
+    let (size, linger) = match choice {
+        ExporterChoice::Otlp => (settings.max_batch_size, settings.schedule_delay),
+        ExporterChoice::Console | ExporterChoice::File(_) => {
+            (settings.max_batch_size.min(LOCAL_BATCH), LOCAL_LINGER)
+        }
     };
-    let trigger = BatchTrigger { size: settings.max_batch_size, linger };
+    let trigger = BatchTrigger { size, linger };
     let ledger = Arc::new(Ledger::new(choice.to_string()));
     Queue::new(settings.max_queue_size, trigger, ledger)
 }

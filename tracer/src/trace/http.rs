@@ -176,7 +176,7 @@ impl SpanBuilder {
         target: &Target<'_>,
         attributes: &mut Attributes,
     ) {
-        let headers = Headers(&exchange.request.headers);
+        let headers = Headers::read(&exchange.request.headers);
         let scheme = headers.forwarded_scheme().or(target.scheme).unwrap_or(DEFAULT_SCHEME);
         let default_port = default_port(scheme);
         attributes.text(attribute::URL_SCHEME, scheme);
@@ -201,7 +201,7 @@ impl SpanBuilder {
             Some(client) => attributes.text(attribute::CLIENT_ADDRESS, client),
             None => attributes.address(attribute::CLIENT_ADDRESS, &exchange.ends.remote),
         }
-        if let Some(agent) = headers.first("user-agent") {
+        if let Some(agent) = headers.user_agent() {
             attributes.text(attribute::USER_AGENT_ORIGINAL, agent.clone());
         }
     }
@@ -212,7 +212,7 @@ impl SpanBuilder {
         target: &Target<'_>,
         attributes: &mut Attributes,
     ) {
-        let host = target.authority.or_else(|| Headers(&exchange.request.headers).host());
+        let host = target.authority.or_else(|| Headers::read(&exchange.request.headers).host());
         let scheme = target.scheme.unwrap_or(DEFAULT_SCHEME);
         attributes.text(attribute::URL_FULL, self.full_url(exchange, scheme, host, target));
 

@@ -32,12 +32,13 @@ impl Message {
         self.0.extend_from_slice(fields);
     }
 
+    #[inline]
     pub(super) fn bytes(&mut self, field: u32, bytes: &[u8]) {
-        self.key(field, WireType::LengthDelimited);
-        self.varint(bytes.len() as u64);
+        self.embed_head(field, bytes.len());
         self.0.extend_from_slice(bytes);
     }
 
+    #[inline]
     pub(super) fn text(&mut self, field: u32, text: &str) {
         self.bytes(field, text.as_bytes());
     }
@@ -86,16 +87,24 @@ impl Message {
     }
 
     /// The beginning of a message inside this one, whose `length` bytes are to be appended next.
+    #[inline]
     pub(super) fn embed_head(&mut self, field: u32, length: usize) {
-        self.key(field, WireType::LengthDelimited);
-        self.varint(length as u64);
+        let key = key(field, WireType::LengthDelimited);
+        if key < ONE_BYTE && length < ONE_BYTE as usize {
+            self.0.extend_from_slice(&[key as u8, length as u8]);
+        } else {
+            encode_varint(key, &mut self.0);
+            encode_varint(length as u64, &mut self.0);
+        }
     }
 
+    #[inline]
     fn key(&mut self, field: u32, wire_type: WireType) {
-        self.varint(u64::from(field << 3 | wire_type as u32));
+        self.varint(key(field, wire_type));
     }
 
-    /// The general encoder takes ten times as long, and half of a span is keys and lengths.
+    /// Half of a span is keys and lengths, for which the general encoder takes too long.
+    #[inline]
     fn varint(&mut self, number: u64) {
         if number < ONE_BYTE {
             self.0.push(number as u8);
@@ -103,4 +112,15 @@ impl Message {
             encode_varint(number, &mut self.0);
         }
     }
+}
+
+fn key(field: u32, wire_type: WireType) -> u64 {
+    u64::from(field << 3 | wire_type as u32)
+}
+
+/// How many bytes a text or message field takes.
+pub(super) fn field_len(field: u32, length: usize) -> usize {
+    encoded_len_varint(key(field, WireType::LengthDelimited))
+        + encoded_len_varint(length as u64)
+        + length
 }

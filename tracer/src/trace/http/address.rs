@@ -36,51 +36,74 @@ pub(super) fn unnamed_authority(endpoint: &Endpoint) -> String {
     }
 }
 
-/// Request header fields, read for the origin of the request.
-pub(super) struct Headers<'a>(pub(super) &'a [Field]);
+/// The request header fields that tell the origin of a request: of each the first value that is
+/// not empty.
+#[derive(Default)]
+pub(super) struct Headers<'a> {
+    host: Option<&'a SmolStr>,
+    user_agent: Option<&'a SmolStr>,
+    forwarded: Option<&'a SmolStr>,
+    x_forwarded_for: Option<&'a SmolStr>,
+    x_forwarded_host: Option<&'a SmolStr>,
+    x_forwarded_proto: Option<&'a SmolStr>,
+}
 
 impl<'a> Headers<'a> {
-    /// The first value of a field that is not empty.
-    pub(super) fn first(&self, name: &str) -> Option<&'a SmolStr> {
-        self.0
-            .iter()
-            .find(|(field, value)| field == name && !value.is_empty())
-            .map(|(_, value)| value)
+    /// Finds them in one pass, as most requests have few of them and none is asked for but once.
+    pub(super) fn read(fields: &'a [Field]) -> Self {
+        let mut headers = Self::default();
+        for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+            let first = match name.as_str() {
+                "host" => &mut headers.host,
+                "user-agent" => &mut headers.user_agent,
+                "forwarded" => &mut headers.forwarded,
+                "x-forwarded-for" => &mut headers.x_forwarded_for,
+                "x-forwarded-host" => &mut headers.x_forwarded_host,
+                "x-forwarded-proto" => &mut headers.x_forwarded_proto,
+                _ => continue,
+            };
+            first.get_or_insert(value);
+        }
+        headers
     }
 
     pub(super) fn host(&self) -> Option<&'a str> {
-        self.first("host").map(SmolStr::as_str)
+        self.host.map(SmolStr::as_str)
+    }
+
+    pub(super) fn user_agent(&self) -> Option<&'a SmolStr> {
+        self.user_agent
     }
 
     /// The host that the client of the first proxy asked for.
     pub(super) fn forwarded_host(&self) -> Option<&'a str> {
-        self.forwarded("host").or_else(|| self.first_of_list("x-forwarded-host"))
+        self.forwarded("host").or_else(|| first_of_list(self.x_forwarded_host))
     }
 
     /// The scheme that the client of the first proxy used.
     pub(super) fn forwarded_scheme(&self) -> Option<&'a str> {
-        self.forwarded("proto").or_else(|| self.first_of_list("x-forwarded-proto"))
+        self.forwarded("proto").or_else(|| first_of_list(self.x_forwarded_proto))
     }
 
     /// The address of the first proxy's client, unless that proxy hides it.
     pub(super) fn forwarded_client(&self) -> Option<&'a str> {
         self.forwarded("for")
-            .or_else(|| self.first_of_list("x-forwarded-for"))
+            .or_else(|| first_of_list(self.x_forwarded_for))
             .map(|node| Authority::parse(node).host)
             .filter(|node| !node.starts_with('_') && !node.eq_ignore_ascii_case("unknown"))
     }
 
     /// A parameter of the first `Forwarded` element.
     fn forwarded(&self, name: &str) -> Option<&'a str> {
-        forwarded_pairs(self.first("forwarded")?)
+        forwarded_pairs(self.forwarded?)
             .find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_empty())
             .map(|(_, value)| value)
     }
+}
 
-    fn first_of_list(&self, name: &str) -> Option<&'a str> {
-        let first = self.first(name)?.split(',').next()?.trim();
-        (!first.is_empty()).then_some(first)
-    }
+fn first_of_list(list: Option<&SmolStr>) -> Option<&str> {
+    let first = list?.split(',').next()?.trim();
+    (!first.is_empty()).then_some(first)
 }
 
 /// `name=value` pairs of the first element; quotes are removed, escapes inside them do not occur
@@ -138,12 +161,12 @@ mod tests {
             ("x-forwarded-host", "other"),
             ("x-forwarded-proto", "http"),
         ]);
-        let headers = Headers(&both);
+        let headers = Headers::read(&both);
         assert_eq!(headers.forwarded_client(), Some("2001:db8::17"));
         assert_eq!(headers.forwarded_scheme(), Some("https"));
         assert_eq!(headers.forwarded_host(), Some("a;b,c:81"));
 
-        let headers = Headers(&both[1..]);
+        let headers = Headers::read(&both[1..]);
         assert_eq!(headers.forwarded_client(), Some("1.1.1.1"));
         assert_eq!(headers.forwarded_scheme(), Some("http"));
         assert_eq!(headers.forwarded_host(), Some("other"));
@@ -153,7 +176,7 @@ mod tests {
     fn later_elements_and_hidden_nodes_are_not_the_client() {
         for value in ["proto=http, for=9.9.9.9", "for=unknown", "for=_hidden", "for=", "\"", ""] {
             let only = fields(&[("forwarded", value)]);
-            assert_eq!(Headers(&only).forwarded_client(), None, "{value}");
+            assert_eq!(Headers::read(&only).forwarded_client(), None, "{value}");
         }
     }
 }
