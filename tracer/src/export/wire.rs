@@ -13,7 +13,7 @@ use super::queue::Batch;
 use crate::trace::context::TraceFlags;
 use crate::trace::semconv::{SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION};
 use crate::trace::{Link, Resource, Span, SpanKind, Status, Value};
-use message::{Message, field_len};
+use message::Message;
 
 /// `SpanFlags`: it is known whether the parent is remote.
 const HAS_IS_REMOTE: u32 = 0x100;
@@ -191,8 +191,10 @@ fn write_link(message: &mut Message, link: &Link) {
 
 /// A `KeyValue`.
 fn write_attribute(message: &mut Message, field: u32, name: &str, value: &Value) {
-    if let Value::Text(text) = value {
-        return write_text_attribute(message, field, name, text);
+    if let Value::Text(text) = value
+        && message.short_text_pair(field, name, text)
+    {
+        return;
     }
     message.embed(field, |pair| {
         pair.text(1, name);
@@ -208,15 +210,6 @@ fn write_attribute(message: &mut Message, field: u32, name: &str, value: &Value)
             }),
         });
     });
-}
-
-/// The same for text, which most attributes are: with lengths known before, it takes half the time.
-fn write_text_attribute(message: &mut Message, field: u32, name: &str, text: &str) {
-    let any = field_len(1, text.len());
-    message.embed_head(field, field_len(1, name.len()) + field_len(2, any));
-    message.text(1, name);
-    message.embed_head(2, any);
-    message.text(1, text);
 }
 
 #[cfg(test)]

@@ -55,11 +55,11 @@ impl Redaction {
 
 /// Splits `user:password@host` into what may be shown of the credentials, and the host.
 pub(super) fn split_credentials(authority: &str) -> (&'static str, &str) {
-    match authority.rsplit_once('@') {
-        Some((credentials, host)) if credentials.contains(':') => ("REDACTED:REDACTED@", host),
-        Some((_, host)) => ("REDACTED@", host),
-        None => ("", authority),
-    }
+    let Some(at) = authority.bytes().rposition(|byte| byte == b'@') else {
+        return ("", authority);
+    };
+    let shown = if authority[..at].contains(':') { "REDACTED:REDACTED@" } else { "REDACTED@" };
+    (shown, &authority[at + 1..])
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ impl Message {
     }
 
     /// Any of the plain integer types, `bool` and enumerations; negative ones sign-extended.
+    #[inline]
     pub(super) fn number(&mut self, field: u32, number: u64) {
         self.key(field, WireType::Varint);
         self.varint(number);
@@ -78,6 +79,27 @@ impl Message {
         encode_varint(length as u64, &mut &mut self.0[length_at..content_at]);
     }
 
+    /// A message of a text field 1, and a field 2 that is a message of a text field 1; what
+    /// attributes of text are. False, and nothing done, if that takes a length of two bytes.
+    ///
+    /// Most of a usual span is such pairs. With all lengths known beforehand, one takes a third of
+    /// the instructions that it takes field by field.
+    pub(super) fn short_text_pair(&mut self, field: u32, first: &str, second: &str) -> bool {
+        const FIRST: u8 = key(1, WireType::LengthDelimited) as u8;
+        const SECOND: u8 = key(2, WireType::LengthDelimited) as u8;
+        let key = key(field, WireType::LengthDelimited);
+        let inner = 2 + second.len();
+        let outer = 2 + first.len() + 2 + inner;
+        if key >= ONE_BYTE || outer >= ONE_BYTE as usize {
+            return false;
+        }
+        self.0.extend_from_slice(&[key as u8, outer as u8, FIRST, first.len() as u8]);
+        self.0.extend_from_slice(first.as_bytes());
+        self.0.extend_from_slice(&[SECOND, inner as u8, FIRST, second.len() as u8]);
+        self.0.extend_from_slice(second.as_bytes());
+        true
+    }
+
     /// A message inside this one, made of fields that are already encoded.
     pub(super) fn embed_fields(&mut self, field: u32, fields: &[&[u8]]) {
         self.embed_head(field, fields.iter().map(|fields| fields.len()).sum());
@@ -93,8 +115,8 @@ impl Message {
         if key < ONE_BYTE && length < ONE_BYTE as usize {
             self.0.extend_from_slice(&[key as u8, length as u8]);
         } else {
-            encode_varint(key, &mut self.0);
-            encode_varint(length as u64, &mut self.0);
+            self.varint(key);
+            self.varint(length as u64);
         }
     }
 
@@ -103,24 +125,16 @@ impl Message {
         self.varint(key(field, wire_type));
     }
 
-    /// Half of a span is keys and lengths, for which the general encoder takes too long.
     #[inline]
-    fn varint(&mut self, number: u64) {
-        if number < ONE_BYTE {
-            self.0.push(number as u8);
-        } else {
-            encode_varint(number, &mut self.0);
+    fn varint(&mut self, mut number: u64) {
+        while number >= ONE_BYTE {
+            self.0.push(number as u8 | ONE_BYTE as u8);
+            number >>= 7;
         }
+        self.0.push(number as u8);
     }
 }
 
-fn key(field: u32, wire_type: WireType) -> u64 {
-    u64::from(field << 3 | wire_type as u32)
-}
-
-/// How many bytes a text or message field takes.
-pub(super) fn field_len(field: u32, length: usize) -> usize {
-    encoded_len_varint(key(field, WireType::LengthDelimited))
-        + encoded_len_varint(length as u64)
-        + length
+const fn key(field: u32, wire_type: WireType) -> u64 {
+    (field << 3 | wire_type as u32) as u64
 }

@@ -177,10 +177,15 @@ fn fields(headers: &[Header<'_>], extra: &[String], built_in: bool) -> (FramingF
         }
         let kept_as = if built_in { built_in_name(name) } else { None };
         if let Some(name) = kept_as.or_else(|| asked_name(name, extra)) {
-            kept.push((name, String::from_utf8_lossy(header.value.trim_ascii()).into()));
+            kept.push((name, text(header.value.trim_ascii())));
         }
     }
     (framing, kept)
+}
+
+fn text(value: &[u8]) -> SmolStr {
+    // Nearly always it is UTF-8, which can be told faster than repaired.
+    str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value).into(), SmolStr::new)
 }
 
 /// The lower-case name of a field that spans need.

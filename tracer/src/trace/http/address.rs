@@ -19,11 +19,11 @@ impl<'a> Authority<'a> {
             let port = rest.strip_prefix(':').and_then(|port| port.parse().ok());
             return Self { host, port };
         }
-        match text.rsplit_once(':') {
+        let mut colons = text.bytes().enumerate().filter(|(_, byte)| *byte == b':').map(|it| it.0);
+        match (colons.next(), colons.next()) {
+            (Some(at), None) => Self { host: &text[..at], port: text[at + 1..].parse().ok() },
             // More than one colon without brackets: a bare IPv6 address.
-            Some((host, _)) if host.contains(':') => Self { host: text, port: None },
-            Some((host, port)) => Self { host, port: port.parse().ok() },
-            None => Self { host: text, port: None },
+            _ => Self { host: text, port: None },
         }
     }
 }
