@@ -205,7 +205,7 @@ fn built_in_name(name: &str) -> Option<SmolStr> {
 
 /// The lower-case name of a field that the user asked for.
 fn asked_name(name: &str, asked: &[String]) -> Option<SmolStr> {
-    asked.iter().find(|asked| asked.eq_ignore_ascii_case(name)).map(|asked| asked.into())
+    asked.iter().find(|asked| asked.eq_ignore_ascii_case(name)).map(SmolStr::from)
 }
 
 /// Where the head that begins at zero ends, looking for the empty line from `from` on.
