@@ -4,7 +4,7 @@
 //! warning and counts as absent, as the specification has it; a bad option is an error.
 //!
 //! Four defaults differ from those of an SDK, because an agent serves a whole host and people
-//! watch it: the queue holds 16,384 spans (not 2,048), a batch has up to 2,048 of them (not 512)
+//! watch it: the queue holds 16,384 spans (not 2,048), a batch has up to 1,024 of them (not 512)
 //! and waits at most 1 s (not 5 s), and delivery is retried for 300 s unless `OTEL_BSP_EXPORT_TIMEOUT` says otherwise.
 
 mod environment;
@@ -69,7 +69,7 @@ impl Default for BatchSettings {
     fn default() -> Self {
         Self {
             max_queue_size: 16_384,
-            max_batch_size: 2_048,
+            max_batch_size: 1_024,
             schedule_delay: Duration::from_secs(1),
         }
     }
