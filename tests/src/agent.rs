@@ -334,6 +334,12 @@ impl Report {
     pub fn lost(&self) -> u64 {
         self.losses.values().sum()
     }
+
+    /// Fails, showing the report, if anything was lost.
+    #[track_caller]
+    pub fn assert_nothing_lost(&self) {
+        assert_eq!(self.lost(), 0, "lost in {}", self.json);
+    }
 }
 
 fn spans_in(file: &Path) -> Result<Spans> {

@@ -6,6 +6,10 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use anyhow::Result;
+
+use crate::launcher::curl_user_agent;
+use crate::service::Service;
 use crate::span::{Attributes, Kind, Span, Status, Value};
 
 /// A span as it must be, on loopback and HTTP/1.1 unless said otherwise.
@@ -46,6 +50,11 @@ impl Expected {
             .is("client.address", "127.0.0.1")
             .number("network.peer.port");
         if query.is_empty() { expected } else { expected.is("url.query", query) }
+    }
+
+    /// The span of a service that answers curl, which names the service by its address.
+    pub fn served_to_curl(service: &Service, method: &str, target: &str) -> Result<Self> {
+        Ok(Self::server(method, target).at(service.address()).user_agent(&curl_user_agent()?))
     }
 
     /// The span of who asks for `url`, at an explicit port of an IP address.

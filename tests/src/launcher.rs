@@ -10,6 +10,7 @@ use std::process::{ChildStdout, Command};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::agent::{Agent, AgentOptions, Backend};
 use crate::process::Process;
 use crate::wait;
 
@@ -97,6 +98,13 @@ impl Launcher {
         let mut process = Process::start_piped("sh", shell, &directory.path().join("log"))?;
         let stdout = process.child_mut().stdout.take().context("a pipe was asked for")?;
         Ok(Self { process, output: BufReader::new(stdout), directory, spawned: 0 })
+    }
+
+    /// Starts it with an agent that traces all it runs, and nothing else.
+    pub fn start_traced(backend: Backend) -> Result<(Self, Agent)> {
+        let launcher = Self::start()?;
+        let agent = AgentOptions::new(backend).pid(launcher.pid()).start()?;
+        Ok((launcher, agent))
     }
 
     /// Starts the shell inside a network namespace.

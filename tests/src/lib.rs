@@ -10,10 +10,12 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+pub mod conversation;
 mod expect;
 pub mod http;
 mod launcher;
 pub mod layout;
+pub mod message;
 mod namespace;
 pub mod port;
 mod process;

@@ -1,13 +1,11 @@
 //! What is asked of every service alike, whatever it is written in: the endpoints `/hello`,
 //! `/status/CODE`, `/stream`, `/echo` and `/call?url=URL` under `tests/services` answer the same.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Result, ensure};
 
 use crate::agent::{AgentOptions, Backend};
 use crate::expect::Expected;
-use crate::launcher::{Launcher, curl_user_agent};
+use crate::launcher::Launcher;
 use crate::service::{Nginx, Service};
 use crate::span::Spans;
 
@@ -44,15 +42,9 @@ pub fn kept_alive(backend: Backend, service: &Service) -> Result<Spans> {
     ensure!(output.stdout.contains("line 4\nsome body"), "unexpected answers: {output:?}");
     let spans = agent.finish(requests.len())?;
     for (span, (method, path, status)) in spans.iter().zip(requests) {
-        Expected::server(method, path)
-            .at(service.address())
-            .user_agent(&curl_user_agent()?)
-            .status(status)
-            .check(span);
+        Expected::served_to_curl(service, method, path)?.status(status).check(span);
     }
-    let ports: BTreeSet<_> =
-        spans.iter().map(|span| span.attributes.int("network.peer.port")).collect();
-    ensure!(ports.len() == 1, "not one connection:\n{spans}");
+    ensure!(spans.peer_ports().len() == 1, "not one connection:\n{spans}");
     for pair in spans.windows(2) {
         ensure!(pair[0].end <= pair[1].start, "not one after the other:\n{spans}");
     }
@@ -85,11 +77,7 @@ pub fn upload(backend: Backend, service: &Service) -> Result<()> {
     let spans = agent.finish(4)?;
     let requests = [("POST", "/echo"), ("GET", "/hello")];
     for (span, (method, path)) in spans.servers().iter().zip(requests) {
-        Expected::server(method, path)
-            .at(service.address())
-            .user_agent(&curl_user_agent()?)
-            .status(200)
-            .check(span);
+        Expected::served_to_curl(service, method, path)?.status(200).check(span);
     }
     for (span, (method, path)) in spans.clients().iter().zip(requests) {
         Expected::client(method, &service.url(path)).status(200).check(span);
@@ -118,11 +106,7 @@ pub fn calls(backend: Backend, service: &Service) -> Result<Spans> {
 
     for (span, target) in spans.servers().iter().zip(&targets) {
         let status = if target.contains(&nobody.to_string()) { 502 } else { 200 };
-        Expected::server("GET", target)
-            .at(service.address())
-            .user_agent(&curl_user_agent()?)
-            .status(status)
-            .check(span);
+        Expected::served_to_curl(service, "GET", target)?.status(status).check(span);
     }
     let answered = [("/hello?page=2", 200), ("/broken", 503), ("/hello", 200)];
     for (span, (path, status)) in spans.clients().iter().zip(answered) {

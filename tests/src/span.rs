@@ -1,6 +1,6 @@
 //! Spans as a receiver sees them, out of OTLP JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -233,6 +233,11 @@ impl Spans {
     pub fn with(&self, name: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
         self.filter(|span| span.attribute(name) == Some(&value))
+    }
+
+    /// Distinct ports at the other end. For server spans: as many as there were connections.
+    pub fn peer_ports(&self) -> BTreeSet<Option<i64>> {
+        self.0.iter().map(|span| span.attributes.int("network.peer.port")).collect()
     }
 
     /// In the order in which they started. The order of export is another one: of what happens on
