@@ -1,4 +1,5 @@
-//! Python services: Flask under gunicorn's workers, ASGI under uvicorn, and plain scripts.
+//! Python services beyond what `runtimes.rs` asks of them: gunicorn's kinds of workers, streams of
+//! uvicorn, plain scripts, and how a process is called.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -6,13 +7,8 @@ use std::process::Command;
 use anyhow::Result;
 use tracer_tests::service::{self, Gunicorn};
 use tracer_tests::{
-    AgentOptions, Expected, Launcher, Service, check_resource, curl_user_agent, layout,
-    on_each_backend, scenario,
+    AgentOptions, Expected, Launcher, Service, check_resource, layout, on_each_backend,
 };
-
-fn server(service: &Service, method: &str, target: &str) -> Result<Expected> {
-    Ok(Expected::server(method, target).at(service.address()).user_agent(&curl_user_agent()?))
-}
 
 const PYTHON: [(&str, &str); 2] =
     [("telemetry.sdk.language", "python"), ("process.runtime.name", "cpython")];
@@ -40,19 +36,10 @@ fn gunicorn_sync_workers() -> Result<()> {
         }
         let spans = agent.finish(requests.len())?;
         for (span, (_, method, path, status)) in spans.iter().zip(requests) {
-            server(&gunicorn, method, path)?.status(status).check(span);
+            Expected::served_to_curl(&gunicorn, method, path)?.status(status).check(span);
             check_resource(&span.resource, &[("service.name", "flask_app"), PYTHON[0], PYTHON[1]]);
             assert_ne!(span.pid(), Some(gunicorn.pid()), "a worker answered, not the arbiter");
         }
-        Ok(())
-    })
-}
-
-#[test]
-fn gunicorn_threads_keep_connections() -> Result<()> {
-    on_each_backend(|backend| {
-        let spans = scenario::kept_alive(backend, &Gunicorn::default().threads(4).start()?)?;
-        check_resource(&spans[0].resource, &[("service.name", "flask_app"), PYTHON[0], PYTHON[1]]);
         Ok(())
     })
 }
@@ -72,35 +59,11 @@ fn gunicorn_threads_at_once() -> Result<()> {
         let mut paths = BTreeSet::new();
         for span in spans.iter() {
             let path = span.attributes.text("url.path").unwrap_or_default();
-            server(&gunicorn, "GET", path)?.status(200).check(span);
+            Expected::served_to_curl(&gunicorn, "GET", path)?.status(200).check(span);
             paths.insert(path);
         }
         let all: Vec<String> = (0..REQUESTS).map(|number| format!("/items/{number}")).collect();
         assert_eq!(paths, all.iter().map(String::as_str).collect(), "each request once");
-        Ok(())
-    })
-}
-
-#[test]
-fn gunicorn_takes_uploads() -> Result<()> {
-    on_each_backend(|backend| scenario::upload(backend, &Gunicorn::default().threads(2).start()?))
-}
-
-/// Protects: calls by `requests` inside a request: client spans of the same process.
-#[test]
-fn flask_calls_with_requests() -> Result<()> {
-    on_each_backend(|backend| {
-        let spans = scenario::calls(backend, &Gunicorn::default().start()?)?;
-        assert_eq!(spans.of_service("flask_app").len(), spans.len());
-        Ok(())
-    })
-}
-
-#[test]
-fn uvicorn_keeps_connections() -> Result<()> {
-    on_each_backend(|backend| {
-        let spans = scenario::kept_alive(backend, &service::uvicorn()?)?;
-        check_resource(&spans[0].resource, &[("service.name", "asgi_app"), PYTHON[0], PYTHON[1]]);
         Ok(())
     })
 }
@@ -124,26 +87,11 @@ fn uvicorn_streams_more_than_the_budget() -> Result<()> {
         assert_eq!(output.stdout.len(), 2 * (BLOCKS * 65_536 + "hello\n".len()));
         let spans = agent.finish(8)?;
         for (span, path) in spans.servers().iter().zip(paths) {
-            server(&uvicorn, "GET", path)?.status(200).check(span);
+            Expected::served_to_curl(&uvicorn, "GET", path)?.status(200).check(span);
         }
         for (span, path) in spans.clients().iter().zip(paths) {
             Expected::client("GET", &uvicorn.url(path)).status(200).check(span);
         }
-        Ok(())
-    })
-}
-
-#[test]
-fn uvicorn_takes_uploads() -> Result<()> {
-    on_each_backend(|backend| scenario::upload(backend, &service::uvicorn()?))
-}
-
-/// Protects: calls by `httpx` on an event loop: client spans of the same process.
-#[test]
-fn asgi_calls_with_httpx() -> Result<()> {
-    on_each_backend(|backend| {
-        let spans = scenario::calls(backend, &service::uvicorn()?)?;
-        assert_eq!(spans.of_service("asgi_app").len(), spans.len());
         Ok(())
     })
 }
@@ -166,7 +114,7 @@ fn a_script_with_a_secret_on_its_command_line() -> Result<()> {
         assert!(output.stdout.ends_with("line 99\n"));
         let spans = agent.finish(4)?;
         for (span, path) in spans.servers().iter().zip(["/a", "/b"]) {
-            server(&service, "GET", path)?.http10().status(200).check(span);
+            Expected::served_to_curl(&service, "GET", path)?.http10().status(200).check(span);
             check_resource(&span.resource, &[("service.name", "old_server"), PYTHON[0], PYTHON[1]]);
         }
         for (span, path) in spans.clients().iter().zip(["/a", "/b"]) {
