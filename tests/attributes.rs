@@ -3,16 +3,10 @@
 
 use anyhow::Result;
 use tracer_tests::service::{self, Nginx};
-use tracer_tests::{
-    AgentOptions, Expected, Launcher, Service, Value, curl_user_agent, layout, on_each_backend,
-};
+use tracer_tests::{AgentOptions, Expected, Launcher, Value, layout, on_each_backend};
 
 fn texts(values: &[&str]) -> Value {
     Value::List(values.iter().map(|&value| Value::from(value)).collect())
-}
-
-fn server(service: &Service, method: &str, target: &str) -> Result<Expected> {
-    Ok(Expected::server(method, target).at(service.address()).user_agent(&curl_user_agent()?))
 }
 
 /// Protects: signatures in queries and credentials in URLs and headers leave the host in no
@@ -40,7 +34,7 @@ fn secrets_are_redacted() -> Result<()> {
         // nginx wants no credentials in a request target.
         let statuses = [200, 400, 200];
         for ((span, target), status) in spans.servers().iter().zip(&targets).zip(statuses) {
-            server(&nginx, "GET", target)?.status(status).check(span);
+            Expected::served_to_curl(&nginx, "GET", target)?.status(status).check(span);
         }
         let urls = [
             nginx.url(&targets[0]),
@@ -70,15 +64,15 @@ fn other_query_keys_can_be_redacted() -> Result<()> {
             .start()?;
         launcher.curl([nginx.url("/hello?token=geheim&sig=1&key=geheim")])?;
         let spans = agent.finish(1)?;
-        server(&nginx, "GET", "/hello?token=REDACTED&sig=1&key=REDACTED")?
+        Expected::served_to_curl(&nginx, "GET", "/hello?token=REDACTED&sig=1&key=REDACTED")?
             .status(200)
             .check(spans.only()?);
         Ok(())
     })
 }
 
-/// Protects: header values stand on spans of both ends if asked for by name, all values of a name,
-/// and only then.
+/// Protects: header values stand on spans of both ends if asked for by name, in any case, as a list
+/// of all values of the name; and only then.
 #[test]
 fn headers_are_captured_by_name() -> Result<()> {
     on_each_backend(|backend| {
@@ -89,7 +83,7 @@ fn headers_are_captured_by_name() -> Result<()> {
             .pid(launcher.pid())
             .argument("--capture-request-header=X-Request-Id")
             .argument("--capture-request-header=x-absent")
-            .argument("--capture-response-header=x-cache,content-length")
+            .argument("--capture-response-header=x-cache,Content-Length")
             .start()?;
         launcher.curl([
             "--header",
@@ -107,7 +101,8 @@ fn headers_are_captured_by_name() -> Result<()> {
                 .is("http.response.header.x-cache", texts(&["hit"]))
                 .is("http.response.header.content-length", texts(&["6"]))
         };
-        captured(server(&nginx, "GET", "/hello")?.status(200)).check(spans.servers().only()?);
+        captured(Expected::served_to_curl(&nginx, "GET", "/hello")?.status(200))
+            .check(spans.servers().only()?);
         captured(Expected::client("GET", &nginx.url("/hello")).status(200))
             .check(spans.clients().only()?);
         Ok(())
@@ -137,7 +132,7 @@ fn routes_are_configured() -> Result<()> {
         launcher.curl(rows.map(|(target, _)| nginx.url(target)))?;
         let spans = agent.finish(2 * rows.len())?;
         for (span, (target, route)) in spans.servers().iter().zip(rows) {
-            let expected = server(&nginx, "GET", target)?.status(200);
+            let expected = Expected::served_to_curl(&nginx, "GET", target)?.status(200);
             route.into_iter().fold(expected, Expected::route).check(span);
         }
         for (span, (target, _)) in spans.clients().iter().zip(rows) {
@@ -158,7 +153,10 @@ fn routes_are_guessed_on_request() -> Result<()> {
         launcher.curl([nginx.url("/users/7"), nginx.url("/users/8")])?;
         let spans = agent.finish(2)?;
         for (span, target) in spans.iter().zip(["/users/7", "/users/8"]) {
-            server(&nginx, "GET", target)?.status(200).route("/users/{id}").check(span);
+            Expected::served_to_curl(&nginx, "GET", target)?
+                .status(200)
+                .route("/users/{id}")
+                .check(span);
         }
         Ok(())
     })
@@ -185,7 +183,7 @@ fn forwarded_requests() -> Result<()> {
         launcher.curl(["--header", element, &url])?;
         launcher.curl(["--header", "Host: shop.example", &url])?;
         let spans = agent.finish(3)?;
-        let hello = server(&nginx, "GET", "/hello")?.status(200);
+        let hello = Expected::served_to_curl(&nginx, "GET", "/hello")?.status(200);
         hello
             .clone()
             .is("url.scheme", "https")
@@ -226,15 +224,18 @@ fn odd_methods_and_targets() -> Result<()> {
         let root = format!("http://{}", go.address());
         let rows = [
             (
-                other(server(&go, "BREW", "/hello")?, "BREW"),
+                other(Expected::served_to_curl(&go, "BREW", "/hello")?, "BREW"),
                 other(Expected::client("BREW", &go.url("/hello")), "BREW"),
             ),
             (
-                other(server(&go, "get", "/hello")?, "get"),
+                other(Expected::served_to_curl(&go, "get", "/hello")?, "get"),
                 other(Expected::client("get", &go.url("/hello")), "get"),
             ),
-            (server(&go, "OPTIONS", "*")?, Expected::client("OPTIONS", &root)),
-            (server(&go, "GET", "/hello?a=1")?, Expected::client("GET", &absolute)),
+            (Expected::served_to_curl(&go, "OPTIONS", "*")?, Expected::client("OPTIONS", &root)),
+            (
+                Expected::served_to_curl(&go, "GET", "/hello?a=1")?,
+                Expected::client("GET", &absolute),
+            ),
         ];
         for (index, (server, client)) in rows.into_iter().enumerate() {
             server.status(200).check(&spans.servers()[index]);

@@ -7,8 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tracer_tests::service::Nginx;
 use tracer_tests::{
-    Agent, AgentOptions, Backend, Expected, Launcher, Service, check_short_lived, layout,
-    on_each_backend, port,
+    AgentOptions, Expected, Launcher, Service, check_short_lived, layout, on_each_backend, port,
 };
 
 /// A server with a file at `/hello`, which takes any request at `/any`, redirects `/old`, and wants
@@ -23,10 +22,6 @@ fn server() -> Result<Service> {
     .start()
 }
 
-fn agent(backend: Backend, launcher: &Launcher) -> Result<Agent> {
-    AgentOptions::new(backend).pid(launcher.pid()).start()
-}
-
 /// Protects: processes that live a few milliseconds are traced from their first byte, each with
 /// its own name and process id.
 #[test]
@@ -37,8 +32,7 @@ fn curl_once_for_each_method() -> Result<()> {
         let file = directory.path().join("file");
         std::fs::write(&file, vec![b'x'; 2 << 20])?;
         let file = file.to_string_lossy().into_owned();
-        let mut launcher = Launcher::start()?;
-        let agent = agent(backend, &launcher)?;
+        let (mut launcher, agent) = Launcher::start_traced(backend)?;
         let requests: [(&[&str], &str, &str, u16); 9] = [
             (&[], "GET", "/hello", 200),
             (&["--data", "a=1"], "POST", "/any", 200),
@@ -74,8 +68,7 @@ fn curl_once_for_each_method() -> Result<()> {
 fn curl_follows_redirects() -> Result<()> {
     on_each_backend(|backend| {
         let server = server()?;
-        let mut launcher = Launcher::start()?;
-        let agent = agent(backend, &launcher)?;
+        let (mut launcher, agent) = Launcher::start_traced(backend)?;
         launcher.curl(["--location", &server.url("/old")])?;
         let spans = agent.finish(3)?;
         let hops = [("/old", 302), ("/older", 307), ("/hello", 200)];
@@ -92,8 +85,7 @@ fn curl_is_refused() -> Result<()> {
     on_each_backend(|backend| {
         let server = server()?;
         let nobody = port::loopback(port::free()?);
-        let mut launcher = Launcher::start()?;
-        let agent = agent(backend, &launcher)?;
+        let (mut launcher, agent) = Launcher::start_traced(backend)?;
         let refused = launcher.run(["curl", "--silent", &format!("http://{nobody}/")])?;
         assert_eq!(refused.code, 7, "{refused:?}");
         launcher.curl([server.url("/hello")])?;
@@ -110,8 +102,7 @@ fn curl_loses_patience() -> Result<()> {
         // The kernel accepts connections for it; nobody ever reads them.
         let silent = TcpListener::bind("127.0.0.1:0")?;
         let url = format!("http://{}/slow", silent.local_addr()?);
-        let mut launcher = Launcher::start()?;
-        let agent = agent(backend, &launcher)?;
+        let (mut launcher, agent) = Launcher::start_traced(backend)?;
         let gave_up = launcher.run(["curl", "--silent", "--max-time", "0.3", &url])?;
         assert_eq!(gave_up.code, 28, "{gave_up:?}");
         let spans = agent.finish(1)?;
@@ -124,8 +115,7 @@ fn curl_loses_patience() -> Result<()> {
 fn client_program(program: &Path, source: &str, service: &str) -> Result<()> {
     on_each_backend(|backend| {
         let server = server()?;
-        let mut launcher = Launcher::start()?;
-        let agent = agent(backend, &launcher)?;
+        let (mut launcher, agent) = Launcher::start_traced(backend)?;
         let source = layout::workspace().join("tests/programs").join(source);
         let modules = format!("NODE_PATH={}", layout::node_modules().display());
         let urls = ["/any", "/hello?page=2", "/nothing"].map(|path| server.url(path));
@@ -206,7 +196,7 @@ fn wrk() -> Result<()> {
         assert!(answered >= 200, "too few requests to tell: {output}");
         agent.wait_for_spans(answered + logged)?;
         let finished = agent.stop()?;
-        assert_eq!(finished.report.lost(), 0, "{}", finished.log);
+        finished.report.assert_nothing_lost();
 
         let (servers, clients) = (finished.spans.servers(), finished.spans.clients());
         assert_eq!(servers.len(), logged);
@@ -221,9 +211,7 @@ fn wrk() -> Result<()> {
         // wrk stops in the middle of things.
         let cut = clients.len() - complete.len();
         assert!(cut <= CONNECTIONS, "{cut} requests without an answer");
-        let ports: BTreeSet<_> =
-            servers.iter().map(|span| span.attributes.int("network.peer.port")).collect();
-        assert_eq!(ports.len(), CONNECTIONS);
+        assert_eq!(servers.peer_ports().len(), CONNECTIONS);
         Ok(())
     })
 }

@@ -4,24 +4,27 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use tracer_tests::message::{self, HEAD, ok};
 use tracer_tests::service::Nginx;
-use tracer_tests::wire::{end, gate, play, say, send, serve, serve_at, start_call, until};
+use tracer_tests::wire::{Step, end, gate, play, say, send, serve, serve_at, start_call, until};
 use tracer_tests::{
-    Agent, AgentOptions, Backend, Launcher, Namespace, Spans, backends, layout, port,
+    Agent, AgentOptions, Backend, Launcher, Namespace, Spans, Value, layout, on_each_backend, port,
 };
 
-const HEAD: &str = "\r\n\r\n";
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
 fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: wire.test\r\n\r\n")
+    message::get(path, "wire.test")
 }
 
+fn answer() -> Step {
+    send(ok("ok"))
+}
+
+/// Starts an agent for a launcher that is at work already; see [`Launcher::start_traced`].
 fn trace(backend: Backend, launcher: &Launcher) -> Result<Agent> {
     AgentOptions::new(backend).pid(launcher.pid()).start()
 }
 
-/// Exactly one span a path, no path missing.
+/// Fails unless there is exactly one span for each expected value of the attribute.
 fn assert_paths(spans: &Spans, attribute: &str, expected: impl Iterator<Item = String>) {
     let expected: BTreeSet<String> = expected.collect();
     let found: BTreeSet<String> = spans
@@ -30,19 +33,20 @@ fn assert_paths(spans: &Spans, attribute: &str, expected: impl Iterator<Item = S
         .map(str::to_owned)
         .collect();
     assert_eq!(spans.len(), expected.len());
-    let missing: Vec<_> = expected.symmetric_difference(&found).take(5).collect();
-    assert!(missing.is_empty(), "differ in {missing:?} and maybe more");
+    let differing: Vec<_> = expected.symmetric_difference(&found).take(5).collect();
+    assert!(differing.is_empty(), "they differ in {differing:?} and maybe more");
 }
 
+/// Protects: a connection that carried requests before the agent came is traced from its next one.
 #[test]
 fn older_than_the_agent() -> Result<()> {
-    for backend in backends() {
+    on_each_backend(|backend| {
         let mut launcher = Launcher::start()?;
         let directory = tempfile::tempdir()?;
         let started = directory.path().join("started");
         let server = serve(
             &mut launcher,
-            &[until(HEAD), send(OK), until(HEAD), send(OK), until(HEAD), send(OK), end()],
+            &[until(HEAD), answer(), until(HEAD), answer(), until(HEAD), answer(), end()],
         )?;
         let client = start_call(
             &mut launcher,
@@ -67,18 +71,18 @@ fn older_than_the_agent() -> Result<()> {
         assert_paths(&finished.spans.servers(), "url.path", paths());
         let urls = paths().map(|path| format!("http://wire.test{path}"));
         assert_paths(&finished.spans.clients(), "url.full", urls);
-        assert_eq!(finished.spans.clients().of_pid(client.pid()).len(), 2, "on {backend}");
+        assert_eq!(finished.spans.clients().of_pid(client.pid()).len(), 2);
         assert_eq!(finished.spans.servers().of_pid(server.process.pid()).len(), 2);
-        assert_eq!(finished.report.lost(), 0, "on {backend}: {}", finished.report.json);
-    }
-    Ok(())
+        finished.report.assert_nothing_lost();
+        Ok(())
+    })
 }
 
-/// The agent comes between a request and its response: that exchange cannot be told, and must not
+/// Protects: the agent comes between a request and its response: that exchange cannot be told, and must not
 /// be mixed up with the next.
 #[test]
 fn the_agent_starts_inside_an_exchange() -> Result<()> {
-    for backend in backends() {
+    on_each_backend(|backend| {
         let mut launcher = Launcher::start()?;
         let directory = tempfile::tempdir()?;
         let started = directory.path().join("started");
@@ -90,7 +94,7 @@ fn the_agent_starts_inside_an_exchange() -> Result<()> {
                 gate(&started),
                 send("HTTP/1.1 503 Late\r\nContent-Length: 2\r\n\r\nok"),
                 until(HEAD),
-                send(OK),
+                answer(),
                 end(),
             ],
         )?;
@@ -105,21 +109,22 @@ fn the_agent_starts_inside_an_exchange() -> Result<()> {
         assert_eq!(launcher.wait(&client)?, 0, "{}", client.output());
         let finished = agent.stop_after(2)?;
         for span in finished.spans.iter() {
-            assert_eq!(span.http_status(), Some(200), "on {backend}:\n{}", finished.spans);
+            assert_eq!(span.http_status(), Some(200), "{}", finished.spans);
         }
         assert_paths(&finished.spans.servers(), "url.path", ["/whole".to_owned()].into_iter());
         // Seen by half on both ends, and said so.
-        assert_eq!(finished.report.lost(), 2, "on {backend}: {}", finished.report.json);
-    }
-    Ok(())
+        assert_eq!(finished.report.lost(), 2, "{}", finished.report.json);
+        Ok(())
+    })
 }
 
+/// Protects: a connection that another process goes on with, by whatever way it got there, is that
+/// process's from then on.
 #[test]
 fn handed_over_between_requests() -> Result<()> {
-    for backend in backends() {
+    on_each_backend(|backend| {
         for how in ["fork", "dup", "pass"] {
-            let mut launcher = Launcher::start()?;
-            let agent = trace(backend, &launcher)?;
+            let (mut launcher, agent) = Launcher::start_traced(backend)?;
             let server = launcher.spawn(layout::python("handover.py", &[how])?)?;
             let port = server.wait_for("listening ")?.parse()?;
             let client = start_call(
@@ -136,27 +141,25 @@ fn handed_over_between_requests() -> Result<()> {
             assert_eq!(finished.spans.of_pid(client.pid()).clients().len(), 2, "{how}");
             for (path, pid) in [("/first", first), ("/second", second)] {
                 let span = finished.spans.with("url.path", path);
-                let span = span.only().with_context(|| format!("{how} on {backend}"))?;
-                assert_eq!(span.pid(), Some(pid), "{how} on {backend}: {path}");
-                assert_eq!(span.service(), "handover", "{how} on {backend}");
+                let span = span.only().context(how)?;
+                assert_eq!(span.pid(), Some(pid), "{how}: {path}");
+                assert_eq!(span.service(), "handover", "{how}");
             }
-            assert_eq!(finished.report.lost(), 0, "{how} on {backend}: {}", finished.report.json);
+            assert_eq!(finished.report.lost(), 0, "{how}: {}", finished.report.json);
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-/// The same addresses and ports in two namespaces are two connections.
+/// Protects: the same addresses and ports in two namespaces are two connections.
 #[test]
 fn equal_addresses_in_two_network_namespaces() -> Result<()> {
     let namespace = Namespace::new()?;
-    for backend in backends() {
+    on_each_backend(|backend| {
         let mut outside = Launcher::start()?;
         let mut inside = Launcher::start_in(&namespace)?;
         let agent = AgentOptions::new(backend).pid(outside.pid()).pid(inside.pid()).start()?;
-        let steps = |body: &str| {
-            [until(HEAD), send(OK.replace("ok", body)), until(HEAD), send(OK.replace("ok", body))]
-        };
+        let steps = |body: &str| [until(HEAD), send(ok(body)), until(HEAD), send(ok(body))];
         let first = serve(&mut outside, &steps("AA"))?;
         let port = first.port;
         let second = serve_at(&mut inside, port, &steps("BB"))?;
@@ -173,18 +176,18 @@ fn equal_addresses_in_two_network_namespaces() -> Result<()> {
             let servers = finished.spans.servers().of_pid(server);
             assert_paths(&servers, "url.path", (1..=2).map(|n| format!("/{name}/{n}")));
         }
-        assert_eq!(finished.spans.clients().of_service("curl").len(), 4, "on {backend}");
-        assert_eq!(finished.report.lost(), 0, "on {backend}: {}", finished.report.json);
-    }
-    Ok(())
+        assert_eq!(finished.spans.clients().of_service("curl").len(), 4);
+        finished.report.assert_nothing_lost();
+        Ok(())
+    })
 }
 
+/// Protects: who is gone before its span is made is named, with all its resource, nevertheless.
 #[test]
 fn a_process_of_a_few_milliseconds_has_its_name() -> Result<()> {
     let nginx = Nginx::new("location / { return 200 'hi'; }")?.start()?;
-    for backend in backends() {
-        let mut launcher = Launcher::start()?;
-        let agent = trace(backend, &launcher)?;
+    on_each_backend(|backend| {
+        let (mut launcher, agent) = Launcher::start_traced(backend)?;
         let mut pids = Vec::new();
         for number in 0..20 {
             let url = nginx.url(&format!("/{number}"));
@@ -199,16 +202,16 @@ fn a_process_of_a_few_milliseconds_has_its_name() -> Result<()> {
             let span = spans.only()?;
             assert_eq!(span.attributes.text("url.full"), Some(&*nginx.url(&format!("/{number}"))));
             // Named by what it became, not by the shell or the `env` it was forked as.
-            assert_eq!(span.service(), "curl", "on {backend}");
+            assert_eq!(span.service(), "curl");
             let resource = |name| span.resource.text(name);
-            assert_eq!(resource("process.command"), Some("curl"), "on {backend}");
-            assert_eq!(resource("team"), Some("blue"), "on {backend}");
-            assert!(resource("process.creation.time").is_some(), "on {backend}");
-            assert!(resource("service.instance.id").is_some(), "on {backend}");
+            assert_eq!(resource("process.command"), Some("curl"));
+            assert_eq!(resource("team"), Some("blue"));
+            assert!(resource("process.creation.time").is_some());
+            assert!(resource("service.instance.id").is_some());
         }
-        assert_eq!(finished.spans.of_pid(named).only()?.service(), "shop", "on {backend}");
-    }
-    Ok(())
+        assert_eq!(finished.spans.of_pid(named).only()?.service(), "shop");
+        Ok(())
+    })
 }
 
 fn a_thousand(backend: Backend, name: &str, more: &[&str], connections: usize) -> Result<()> {
@@ -236,29 +239,31 @@ fn a_thousand(backend: Backend, name: &str, more: &[&str], connections: usize) -
             url.strip_prefix(&nginx.url("")).map(str::to_owned)
         });
         let echoed = span.attribute("http.response.header.x-path");
-        let expected = path.as_deref().map(|path| tracer_tests::Value::List(vec![path.into()]));
-        assert_eq!(echoed, expected.as_ref(), "on {backend}");
+        let expected = path.as_deref().map(|path| Value::List(vec![path.into()]));
+        assert_eq!(echoed, expected.as_ref());
     }
-    assert_eq!(finished.report.lost(), 0, "on {backend}: {}", finished.report.json);
+    finished.report.assert_nothing_lost();
     Ok(())
 }
 
+/// Protects: on a long-lived connection nothing drifts: each response belongs to its own request.
 #[test]
 fn a_thousand_requests_on_one_connection() -> Result<()> {
-    backends().into_iter().try_for_each(|backend| a_thousand(backend, "one", &[], 1))
+    on_each_backend(|backend| a_thousand(backend, "one", &[], 1))
 }
 
+/// Protects: connections whose addresses and file descriptors are used again are told apart.
 #[test]
 fn a_thousand_connections_with_one_request() -> Result<()> {
     let close = ["-H", "Connection: close"];
-    backends().into_iter().try_for_each(|backend| a_thousand(backend, "each", &close, 1_000))
+    on_each_backend(|backend| a_thousand(backend, "each", &close, 1_000))
 }
 
-/// More connections at once than the table takes: those driven out are counted, none are mixed up.
+/// Protects: more connections at once than the table takes: those driven out are counted, none are mixed up.
 #[test]
 fn more_connections_than_the_table_holds() -> Result<()> {
     const OPEN: usize = 40;
-    for backend in backends() {
+    on_each_backend(|backend| {
         let mut launcher = Launcher::start()?;
         let options = AgentOptions::new(backend).pid(launcher.pid());
         let agent = options.argument("--max-connections").argument("16").start()?;
@@ -269,7 +274,7 @@ fn more_connections_than_the_table_holds() -> Result<()> {
         for number in 0..OPEN {
             let server = serve(
                 &mut launcher,
-                &[until(HEAD), send(OK), gate(&go), until(HEAD), send(OK), end()],
+                &[until(HEAD), answer(), gate(&go), until(HEAD), answer(), end()],
             )?;
             let steps = [
                 send(get(&format!("/{number}/1"))),
@@ -291,18 +296,18 @@ fn more_connections_than_the_table_holds() -> Result<()> {
         for server in &servers {
             assert_eq!(launcher.wait(&server.process)?, 0, "{}", server.process.output());
         }
-        play(&mut launcher, &[until(HEAD), send(OK), end()], &[send(get("/end")), until("ok")])?;
+        play(&mut launcher, &[until(HEAD), answer(), end()], &[send(get("/end")), until("ok")])?;
         let finished = agent.stop()?;
-        assert_eq!(finished.spans.with("url.path", "/end").len(), 1, "on {backend}");
+        assert_eq!(finished.spans.with("url.path", "/end").len(), 1);
         let mut seen = BTreeSet::new();
         for span in finished.spans.iter() {
             let url = span.attributes.text("url.path").or(span.attributes.text("url.full"));
-            assert_eq!(span.http_status(), Some(200), "on {backend}:\n{}", finished.spans);
+            assert_eq!(span.http_status(), Some(200), "{}", finished.spans);
             assert!(seen.insert((span.pid(), url.map(str::to_owned))), "twice: {url:?}");
         }
         // One end of each connection beyond the bound drove another out.
         let evicted = finished.report.json["connections"]["evicted"].as_u64();
-        assert!(evicted >= Some(2 * OPEN as u64 - 16), "on {backend}: {}", finished.report.json);
-    }
-    Ok(())
+        assert!(evicted >= Some(2 * OPEN as u64 - 16), "{}", finished.report.json);
+        Ok(())
+    })
 }

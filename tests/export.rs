@@ -290,7 +290,7 @@ fn a_waterfall_on_the_console() -> Result<()> {
         let flask = Gunicorn::default().start()?;
         let nginx = Nginx::proxy(&format!("http://{}", flask.address()))?.start()?;
         let mut launcher = Launcher::start()?;
-        let agent = AgentOptions::new(backend)
+        let mut agent = AgentOptions::new(backend)
             .pid(flask.pid())
             .pid(nginx.pid())
             .exporter("console")
@@ -298,7 +298,6 @@ fn a_waterfall_on_the_console() -> Result<()> {
         let trace = "0af7651916cd43dd8448eb211c80319c";
         let parent = format!("traceparent: 00-{trace}-b7ad6b7169203331-01");
         launcher.curl(["-H", &parent, &nginx.url("/status/503")])?;
-        let mut agent = agent;
         agent.wait_for_spans(3)?;
         let finished = agent.stop()?;
 
@@ -354,13 +353,12 @@ fn several_exporters() -> Result<()> {
     on_each_backend(|backend| {
         let mut rotel = Rotel::start()?;
         let mut traffic = Traffic::start()?;
-        let agent = traffic
+        let mut agent = traffic
             .options(backend)
             .exporter("console")
             .otlp_grpc(&rotel.grpc_endpoint())
             .start()?;
         traffic.run()?;
-        let mut agent = agent;
         agent.wait_for_spans(SPANS)?;
         rotel.wait_for_spans(SPANS)?;
         let finished = agent.stop()?;

@@ -6,21 +6,12 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use tracer_tests::service::{self, Gunicorn, Nginx};
 use tracer_tests::{
-    AgentOptions, Expected, Launcher, Service, Spans, check_resource, check_short_lived,
-    curl_user_agent, layout, on_each_backend, port,
+    AgentOptions, Expected, Launcher, check_resource, check_short_lived, layout, on_each_backend,
+    port,
 };
 
 /// Larger than any buffer on the way, so that `sendfile` takes several calls.
 const LARGE: usize = 3 << 20;
-
-fn server(nginx: &Service, method: &str, target: &str) -> Result<Expected> {
-    Ok(Expected::server(method, target).at(nginx.address()).user_agent(&curl_user_agent()?))
-}
-
-/// Distinct ports at the other end.
-fn peer_ports(spans: &Spans) -> BTreeSet<Option<i64>> {
-    spans.iter().map(|span| span.attributes.int("network.peer.port")).collect()
-}
 
 /// Protects: a static answer is one server span with all attributes of the conventions and the
 /// resource of the worker that gave it; the short-lived client has its own with its own name.
@@ -35,7 +26,7 @@ fn a_static_file() -> Result<()> {
 
         let served = spans.servers();
         let served = served.only()?;
-        server(&nginx, "GET", "/hello?page=2")?.status(200).check(served);
+        Expected::served_to_curl(&nginx, "GET", "/hello?page=2")?.status(200).check(served);
         check_resource(
             &served.resource,
             &[
@@ -80,10 +71,10 @@ fn large_files_by_sendfile_on_one_connection() -> Result<()> {
 
         let (servers, clients) = (spans.servers(), spans.clients());
         for (index, path) in paths.into_iter().enumerate() {
-            server(&nginx, "GET", path)?.status(200).check(&servers[index]);
+            Expected::served_to_curl(&nginx, "GET", path)?.status(200).check(&servers[index]);
             Expected::client("GET", &nginx.url(path)).status(200).check(&clients[index]);
         }
-        assert_eq!(peer_ports(&servers).len(), 1, "one connection");
+        assert_eq!(servers.peer_ports().len(), 1, "one connection");
         for pair in servers.windows(2).chain(clients.windows(2)) {
             assert!(pair[0].end <= pair[1].start, "one after the other:\n{spans}");
         }
@@ -140,10 +131,10 @@ fn responses_of_every_framing_on_one_connection() -> Result<()> {
 
         let (servers, clients) = (spans.servers(), spans.clients());
         for (index, (_, method, path, status)) in requests.into_iter().enumerate() {
-            server(&nginx, method, path)?.status(status).check(&servers[index]);
+            Expected::served_to_curl(&nginx, method, path)?.status(status).check(&servers[index]);
             Expected::client(method, &nginx.url(path)).status(status).check(&clients[index]);
         }
-        assert_eq!(peer_ports(&servers).len(), 1, "one connection");
+        assert_eq!(servers.peer_ports().len(), 1, "one connection");
         Ok(())
     })
 }
@@ -161,12 +152,12 @@ fn clients_of_http_1_0() -> Result<()> {
         launcher.curl(["--http1.0", "-H", "Connection: keep-alive", &url, &url])?;
         let spans = agent.finish(6)?;
         for span in spans.servers().iter() {
-            server(&nginx, "GET", "/hello")?.http10().status(200).check(span);
+            Expected::served_to_curl(&nginx, "GET", "/hello")?.http10().status(200).check(span);
         }
         for span in spans.clients().iter() {
             Expected::client("GET", &url).http10().status(200).check(span);
         }
-        assert_eq!(peer_ports(&spans.servers()).len(), 2, "two connections");
+        assert_eq!(spans.servers().peer_ports().len(), 2, "two connections");
         Ok(())
     })
 }
@@ -192,12 +183,12 @@ fn a_proxy_over_tcp() -> Result<()> {
             .status(200)
             .check(spans.of_service("curl").only()?);
         let front = spans.of_service("nginx");
-        server(&nginx, "GET", target)?.status(200).check(front.servers().only()?);
+        Expected::served_to_curl(&nginx, "GET", target)?.status(200).check(front.servers().only()?);
         Expected::client("GET", &upstream.url(target))
             .http10()
             .status(200)
             .check(front.clients().only()?);
-        server(&upstream, "GET", target)?
+        Expected::served_to_curl(&upstream, "GET", target)?
             .http10()
             .status(200)
             .check(spans.of_service("flask_app").only()?);
@@ -228,7 +219,7 @@ fn a_proxy_with_kept_upstream_connections() -> Result<()> {
 
         let front = spans.of_service("nginx");
         for span in front.servers().iter() {
-            server(&nginx, "GET", "/hello")?.status(200).check(span);
+            Expected::served_to_curl(&nginx, "GET", "/hello")?.status(200).check(span);
         }
         for span in front.clients().iter() {
             Expected::client("GET", "http://app/hello")
@@ -239,10 +230,13 @@ fn a_proxy_with_kept_upstream_connections() -> Result<()> {
         }
         let back = spans.of_service("node_server");
         for span in back.iter() {
-            server(&upstream, "GET", "/hello")?.at_host("app", 80).status(200).check(span);
+            Expected::served_to_curl(&upstream, "GET", "/hello")?
+                .at_host("app", 80)
+                .status(200)
+                .check(span);
         }
         assert_eq!((front.servers().len(), back.servers().len()), (REQUESTS, REQUESTS));
-        assert_eq!(peer_ports(&back).len(), 1, "one upstream connection");
+        assert_eq!(back.peer_ports().len(), 1, "one upstream connection");
         Ok(())
     })
 }
@@ -276,14 +270,14 @@ fn a_proxy_over_a_unix_socket() -> Result<()> {
         let requests =
             [("GET", "/hello", 200), ("POST", "/echo", 200), ("GET", "/status/503", 503)];
         for (index, (method, path, status)) in requests.into_iter().enumerate() {
-            server(&nginx, method, path)?.status(status).check(&servers[index]);
+            Expected::served_to_curl(&nginx, method, path)?.status(status).check(&servers[index]);
             Expected::client(method, &format!("http://localhost{path}"))
                 .at_host("localhost", 80)
                 .over_unix_socket(&socket)
                 .http10()
                 .status(status)
                 .check(&clients[index]);
-            server(&nginx, method, path)?
+            Expected::served_to_curl(&nginx, method, path)?
                 .at_host("localhost", 80)
                 .over_unix_socket(&socket)
                 .http10()
@@ -305,7 +299,7 @@ fn a_dead_upstream() -> Result<()> {
         let agent = AgentOptions::new(backend).pid(nginx.pid()).start()?;
         launcher.curl([nginx.url("/hello")])?;
         let spans = agent.finish(1)?;
-        server(&nginx, "GET", "/hello")?.status(502).check(spans.only()?);
+        Expected::served_to_curl(&nginx, "GET", "/hello")?.status(502).check(spans.only()?);
         Ok(())
     })
 }
@@ -327,7 +321,9 @@ fn several_workers() -> Result<()> {
         for span in spans.iter() {
             let number = span.attributes.text("url.query").unwrap_or_default();
             numbers.insert(number.to_owned());
-            server(&nginx, "GET", &format!("/hello?{number}"))?.status(200).check(span);
+            Expected::served_to_curl(&nginx, "GET", &format!("/hello?{number}"))?
+                .status(200)
+                .check(span);
             assert_ne!(span.pid(), Some(nginx.pid()), "the master answers nobody");
         }
         assert_eq!(numbers.len(), REQUESTS, "each request once");

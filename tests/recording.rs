@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
+use tracer_tests::message::{self, HEAD, ok};
 use tracer_tests::service::Nginx;
-use tracer_tests::wire::{end, play, reset, send, sip, until};
-use tracer_tests::{AgentOptions, Backend, Kind, Launcher, Report, Span, Spans, backends, layout};
-
-const HEAD: &str = "\r\n\r\n";
+use tracer_tests::wire::{broken, end, play, reset, send, sip, until};
+use tracer_tests::{
+    AgentOptions, Backend, Kind, Launcher, Report, Service, Span, Spans, layout, on_each_backend,
+};
 
 fn replay(recording: &Path, spans: &Path) -> Result<Output> {
     let mut command = Command::new(layout::agent()?);
@@ -87,16 +88,14 @@ fn traffic(launcher: &mut Launcher, nginx_url: &str) -> Result<usize> {
     launcher.run(["curl", "-sS", &url])?.success()?;
     launcher.run(["curl", "-sS", "-H", parent, &format!("{nginx_url}/traced")])?.success()?;
     launcher.run(["curl", "-sS", "-o", "/dev/null", &format!("{nginx_url}/big")])?.success()?;
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: wire.test\r\n\r\n");
-    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    play(launcher, &[sip(HEAD), send(ok), end()], &[send(get("/split")), until("ok")])?;
-    let broken = tracer_tests::wire::broken();
-    play(launcher, &[until(HEAD), reset()], &[send(get("/reset")), broken])?;
+    let get = |path| message::get(path, "wire.test");
+    play(launcher, &[sip(HEAD), send(ok("ok")), end()], &[send(get("/split")), until("ok")])?;
+    play(launcher, &[until(HEAD), reset()], &[send(get("/reset")), broken()])?;
     // curl 7 and nginx 7; both ends of two.
     Ok(7 + 7 + 2 * 2)
 }
 
-fn nginx() -> Result<tracer_tests::Service> {
+fn nginx() -> Result<Service> {
     let nginx =
         Nginx::new("location /hello { return 200 'hi'; } location /traced { return 204; }")?;
     nginx.file("big", &vec![b'x'; 100_000])?.start()
@@ -112,24 +111,24 @@ fn record(backend: Backend, recording: &Path) -> Result<(Spans, Report)> {
     let live = live.stop_after(expected)?;
     let recorded = recorder.stop()?;
     assert_eq!(recorded.report.spans, expected as u64, "{}", recorded.report.json);
-    assert_eq!(recorded.report.lost(), 0, "{}", recorded.report.json);
+    recorded.report.assert_nothing_lost();
     Ok((live.spans, recorded.report))
 }
 
 #[test]
 fn a_replay_gives_the_spans_of_the_run() -> Result<()> {
-    for backend in backends() {
+    on_each_backend(|backend| {
         let directory = tempfile::tempdir()?;
         let recording = directory.path().join("recording");
         let (live, recorded) = record(backend, &recording)?;
         let first = replayed(&recording)?;
-        assert_eq!(first.len() as u64, recorded.spans, "on {backend}");
-        assert_eq!(comparable(&first), comparable(&replayed(&recording)?), "on {backend}");
-        assert_eq!(timeless(&first), timeless(&live), "on {backend}");
+        assert_eq!(first.len() as u64, recorded.spans);
+        assert_eq!(comparable(&first), comparable(&replayed(&recording)?));
+        assert_eq!(timeless(&first), timeless(&live));
         let ids = |spans: &Spans| spans.iter().map(|span| span.span_id.clone()).collect::<Vec<_>>();
         assert_ne!(ids(&first), ids(&replayed(&recording)?), "ids are made anew");
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]
@@ -196,7 +195,7 @@ fn kept(name: &str) -> PathBuf {
 
 #[test]
 fn kept_recordings_give_their_kept_spans() -> Result<()> {
-    for backend in backends() {
+    on_each_backend(|backend| {
         let recording = kept(&format!("{backend}.recording"));
         let expected = kept(&format!("{backend}.jsonl"));
         if std::env::var_os("TRACER_RECORD").is_some() {
@@ -209,6 +208,6 @@ fn kept_recordings_give_their_kept_spans() -> Result<()> {
         let (spans, expected) = (replayed(&recording)?, read(&expected)?);
         assert!(expected.len() > 10, "{}", recording.display());
         assert_eq!(comparable(&spans), comparable(&expected), "{}", recording.display());
-    }
-    Ok(())
+        Ok(())
+    })
 }
