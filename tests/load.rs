@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tracer_tests::service::Nginx;
 use tracer_tests::{
-    Agent, AgentOptions, Backend, Finished, Kind, Launcher, Service, Span, Spans, Value, backends,
-    layout, wait,
+    Agent, AgentOptions, Backend, Finished, Kind, Launcher, Service, Span, Spans, Value, layout,
+    on_each_backend, wait,
 };
 
 const ECHO: &str = "location /r/ { add_header X-Tag $uri; return 200 'ok'; }
@@ -38,7 +38,8 @@ fn requests_read(nginx: &Service) -> Result<u64> {
     Ok(requests - 1)
 }
 
-/// Requests that `wrk` made.
+/// Runs `wrk` until it has its answers to `count` requests, and gives how many it made. `pause` is
+/// passed to its script, `headers` to itself.
 fn wrk(
     launcher: &mut Launcher,
     nginx: &Service,
@@ -67,14 +68,14 @@ fn wrk(
 }
 
 /// How often each request has a span, by kind and number.
-type Seen = HashMap<(bool, u64), u32>;
+type Seen = HashMap<(Kind, u64), u32>;
 
-/// Reads all spans, checking each for itself.
-fn check(file: &Path) -> Result<Seen> {
+/// Reads all spans, checking each for itself, and that no request has two of a kind.
+fn read_checked(file: &Path) -> Result<Seen> {
     let mut seen = Seen::new();
     Spans::each_in_file(file, |span| {
         let number = number_of(&span).with_context(|| format!("{span:?}"))?;
-        *seen.entry((span.kind == Kind::Server, number)).or_default() += 1;
+        *seen.entry((span.kind, number)).or_default() += 1;
         Ok(())
     })?;
     let twice: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).take(5).collect();
@@ -95,23 +96,25 @@ fn number_of(span: &Span) -> Result<u64> {
     Ok(number.parse()?)
 }
 
-fn of_kind(seen: &Seen, server: bool) -> u64 {
-    seen.keys().filter(|(kind, _)| *kind == server).count() as u64
+fn count_of(kind: Kind, seen: &Seen) -> u64 {
+    seen.keys().filter(|(of, _)| *of == kind).count() as u64
 }
 
-fn nothing_lost(finished: &Finished) {
+/// Neither on the way out of the kernel nor on the way to the file.
+fn assert_nothing_lost_anywhere(finished: &Finished) {
     let report = &finished.report;
-    assert_eq!(report.lost(), 0, "{}", report.json);
+    report.assert_nothing_lost();
     for counter in ["ring_full_data", "ring_full_open", "ring_full_close", "ring_full_process"] {
         assert_eq!(report.json["kernel"][counter], 0, "{}", report.json);
     }
     assert_eq!(report.json["undelivered"], serde_json::json!({}), "{}", report.json);
 }
 
+/// Protects: under load, with a ring of the usual size, every request made is a span at each end.
 #[test]
 fn two_hundred_thousand_requests() -> Result<()> {
     const COUNT: u64 = 200_000;
-    for backend in backends() {
+    on_each_backend(|backend| {
         let nginx = Nginx::new(ECHO)?.start()?;
         let mut launcher = Launcher::start()?;
         let directory = tempfile::tempdir()?;
@@ -123,54 +126,57 @@ fn two_hundred_thousand_requests() -> Result<()> {
         let finished = agent.stop()?;
         assert!(made >= COUNT);
         assert_eq!(requests_read(&nginx)? - before - 1, made);
-        nothing_lost(&finished);
-        let seen = check(&file)?;
-        assert_eq!(of_kind(&seen, true), made, "servers on {backend}: {}", finished.report.json);
-        assert_eq!(of_kind(&seen, false), made, "clients on {backend}: {}", finished.report.json);
+        assert_nothing_lost_anywhere(&finished);
+        let seen = read_checked(&file)?;
+        assert_eq!(count_of(Kind::Server, &seen), made, "servers: {}", finished.report.json);
+        assert_eq!(count_of(Kind::Client, &seen), made, "clients: {}", finished.report.json);
         assert_eq!(finished.report.spans, 2 * made);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// One side alone, saturated, with a ring far too small: what does not fit is counted.
-fn overflow(backend: Backend, servers: bool, headers: &[&str]) -> Result<()> {
+fn overflow(backend: Backend, traced: Kind, headers: &[&str]) -> Result<()> {
     const COUNT: u64 = 100_000;
     let nginx = Nginx::new(ECHO)?.start()?;
     let mut launcher = Launcher::start()?;
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("spans.jsonl");
-    let pid = if servers { nginx.pid() } else { launcher.pid() };
+    let (pid, other) = match traced {
+        Kind::Server => (nginx.pid(), Kind::Client),
+        Kind::Client => (launcher.pid(), Kind::Server),
+    };
     let options = AgentOptions::new(backend).pid(pid).argument("--ring-size").argument("64K");
     let agent = start(options, &file)?;
     let made = wrk(&mut launcher, &nginx, COUNT, 16, 0, headers)?;
     let finished = agent.stop()?;
-    let seen = check(&file)?;
+    let seen = read_checked(&file)?;
     let report = &finished.report;
-    assert_eq!(of_kind(&seen, !servers), 0, "{}", report.json);
-    let spans = of_kind(&seen, servers);
+    assert_eq!(count_of(other, &seen), 0, "{}", report.json);
+    let spans = count_of(traced, &seen);
     assert!(report.lost() > 0, "the ring was not too small: {}", report.json);
-    assert_eq!(spans + report.lost(), made, "on {backend}: {}", report.json);
+    assert_eq!(spans + report.lost(), made, "{}", report.json);
     assert_eq!(report.json["undelivered"], serde_json::json!({}), "{}", report.json);
     Ok(())
 }
 
 #[test]
 fn servers_with_a_ring_too_small() -> Result<()> {
-    backends().into_iter().try_for_each(|backend| overflow(backend, true, &[]))
+    on_each_backend(|backend| overflow(backend, Kind::Server, &[]))
 }
 
 #[test]
 fn clients_with_a_ring_too_small() -> Result<()> {
-    backends().into_iter().try_for_each(|backend| overflow(backend, false, &[]))
+    on_each_backend(|backend| overflow(backend, Kind::Client, &[]))
 }
 
-/// Beginnings and ends of connections get lost as well.
+/// Protects: the sum also holds where beginnings and ends of connections get lost.
 #[test]
 fn short_connections_with_a_ring_too_small() -> Result<()> {
-    for backend in backends() {
-        for servers in [true, false] {
-            overflow(backend, servers, &["-H", "Connection: close"])?;
+    on_each_backend(|backend| {
+        for traced in [Kind::Server, Kind::Client] {
+            overflow(backend, traced, &["-H", "Connection: close"])?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
