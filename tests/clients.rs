@@ -111,7 +111,8 @@ fn curl_loses_patience() -> Result<()> {
     })
 }
 
-/// Three requests and an upload on one connection, by an uninstrumented program.
+/// Three requests and an upload on one connection, by an uninstrumented program: a client span each,
+/// one after the other, of the service that the program's file names.
 fn client_program(program: &Path, source: &str, service: &str) -> Result<()> {
     on_each_backend(|backend| {
         let server = server()?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value as Json;
 use tracer_tests::{AgentOptions, Backend, Launcher, layout};
 
-/// Every tracepoint of each backend, shared ones first.
+/// Tracepoints that both backends use.
 const SHARED: [&str; 5] = [
     "inet_sock_set_state",
     "tcp_destroy_sock",
@@ -15,11 +15,13 @@ const SHARED: [&str; 5] = [
     "sched_process_exec",
     "sched_process_exit",
 ];
+/// Tracepoints of the socket backend alone.
 const SOCKET: [&str; 3] = ["sock_send_length", "sock_recv_length", "tcp_rcv_space_adjust"];
+/// Tracepoints of the system-call backend alone.
 const SYSCALL: [&str; 1] = ["sys_exit"];
 
 /// Runs the doctor under another program, which changes what it may do.
-fn doctor(under: &[&str], arguments: &[&str]) -> Result<Output> {
+fn doctor(under: &[String], arguments: &[&str]) -> Result<Output> {
     let agent = layout::agent()?;
     let mut words = under.iter().map(AsRef::as_ref).chain([agent.as_os_str()]);
     let mut command = Command::new(words.next().context("no program")?);
@@ -27,7 +29,7 @@ fn doctor(under: &[&str], arguments: &[&str]) -> Result<Output> {
     command.output().context("cannot run the doctor")
 }
 
-fn json(under: &[&str]) -> Result<(Output, Json)> {
+fn json(under: &[String]) -> Result<(Output, Json)> {
     let output = doctor(under, &["--json"])?;
     let report =
         serde_json::from_slice(&output.stdout).with_context(|| format!("not JSON: {output:?}"))?;
@@ -100,29 +102,28 @@ fn its_verdict_is_the_truth() -> Result<()> {
 
 #[test]
 fn without_any_privilege_it_names_what_is_missing() -> Result<()> {
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
     // The build directory may be closed to other users; the binary is what is tested.
     let directory = tempfile::tempdir()?;
     let copy = directory.path().join("tracer");
     std::fs::copy(layout::agent()?, &copy)?;
     open_to_all(directory.path())?;
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(nobody[0]);
-        command.args(&nobody[1..]).arg(&copy).arg("doctor").args(arguments).output()
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
+        command.arg(&copy).args(arguments).output()
     };
-    let output = run(&["--json"])?;
+    let output = as_nobody(&["doctor", "--json"])?;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: Json = serde_json::from_slice(&output.stdout)?;
     let all = ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"];
     assert_eq!(missing(&report), BTreeSet::from(all));
     assert_eq!(report["backend"], Json::Null);
-    let text = String::from_utf8(run(&[])?.stdout)?;
+    let text = String::from_utf8(as_nobody(&["doctor"])?.stdout)?;
     let last = text.lines().last().unwrap_or_default();
     assert!(all.iter().all(|name| last.contains(name)), "{text}");
 
     // And `run` fails where the doctor says it would, saying what to do.
-    let mut command = Command::new(nobody[0]);
-    let output = command.args(&nobody[1..]).arg(&copy).args(["run", "--port", "9"]).output()?;
+    let output = as_nobody(&["run", "--port", "9"])?;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let error = String::from_utf8(output.stderr)?;
     assert!(error.contains("tracer doctor") || error.contains("CAP_BPF"), "{error}");
@@ -140,7 +141,7 @@ fn one_missing_capability_is_named_alone() -> Result<()> {
     for (index, dropped) in all.iter().enumerate() {
         let kept: Vec<&str> = all.iter().filter(|name| *name != dropped).copied().collect();
         let under = with_capabilities(&kept);
-        let (output, report) = json(&under.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let (output, report) = json(&under)?;
         let expected = format!("CAP_{}", dropped.to_uppercase());
         assert_eq!(missing(&report), BTreeSet::from([&*expected]), "{report}");
         // Without the first two nothing can be attached; the others only make names poorer.
@@ -154,7 +155,7 @@ fn one_missing_capability_is_named_alone() -> Result<()> {
 #[test]
 fn the_four_capabilities_are_enough_to_run() -> Result<()> {
     let under = with_capabilities(&["bpf", "perfmon", "sys_ptrace", "dac_read_search"]);
-    let (output, report) = json(&under.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let (output, report) = json(&under)?;
     assert!(output.status.success(), "{report}");
     assert_eq!(missing(&report), BTreeSet::new());
     assert_eq!(report["backend"], "socket");

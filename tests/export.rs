@@ -58,7 +58,7 @@ fn received_as_written(mut agent: Agent, rotel: &mut Rotel) -> Result<()> {
     assert_eq!(rotel.spans()?.len(), SPANS);
     assert_eq!(comparable(&received), comparable(&finished.spans));
     assert_eq!(finished.report.exported["otlp"], SPANS as u64, "{}", finished.report.json);
-    assert_eq!(finished.report.lost(), 0);
+    finished.report.assert_nothing_lost();
     Ok(())
 }
 
@@ -149,6 +149,7 @@ fn the_environment_configures_otlp_over_http() -> Result<()> {
     })
 }
 
+/// Protects: the same over gRPC.
 #[test]
 fn the_environment_configures_otlp_over_grpc() -> Result<()> {
     on_each_backend(|backend| {
@@ -282,6 +283,11 @@ fn waterfalls(stdout: &str) -> Vec<Vec<&str>> {
     blocks.filter(|block| !block.is_empty()).map(|block| block.lines().collect()).collect()
 }
 
+/// Spans in all waterfalls: each is a heading and a line a span.
+fn spans_drawn(stdout: &str) -> usize {
+    waterfalls(stdout).iter().map(|lines| lines.len() - 1).sum()
+}
+
 /// Protects: a trace is drawn as a tree that a person can read at 100 columns; nothing but text
 /// goes to what is no terminal.
 #[test]
@@ -337,12 +343,13 @@ fn the_console_is_the_default() -> Result<()> {
         traffic.run()?;
         wait::until("all spans on the console", || {
             agent.check_running()?;
-            let drawn: usize =
-                waterfalls(&agent.stdout()).iter().map(|lines| lines.len() - 1).sum();
-            Ok((SPANS == drawn).then_some(()))
+            Ok((spans_drawn(&agent.stdout()) == SPANS).then_some(()))
         })?;
         let report = agent.stop()?.report;
-        assert_eq!(report.exported.iter().collect::<Vec<_>>(), [(&"console".into(), &6)]);
+        assert_eq!(
+            report.exported.iter().collect::<Vec<_>>(),
+            [(&"console".into(), &(SPANS as u64))]
+        );
         Ok(())
     })
 }
@@ -366,8 +373,7 @@ fn several_exporters() -> Result<()> {
         for (exporter, sent) in &finished.report.exported {
             assert_eq!(*sent, SPANS as u64, "{exporter}");
         }
-        let drawn: usize =
-            waterfalls(&finished.stdout).iter().map(|waterfall| waterfall.len() - 1).sum();
+        let drawn = spans_drawn(&finished.stdout);
         assert_eq!((drawn, rotel.spans()?.len(), finished.spans.len()), (SPANS, SPANS, SPANS));
         Ok(())
     })
@@ -376,11 +382,11 @@ fn several_exporters() -> Result<()> {
 /// Protects: OTLP JSON lines on standard output can be piped on: nothing else is written there.
 #[test]
 fn json_lines_on_standard_output() -> Result<()> {
-    for variable in [false, true] {
+    for by_variable in [false, true] {
         on_each_backend(|backend| {
             let mut traffic = Traffic::start()?;
             let options = traffic.options(backend).without_file();
-            let agent = if variable {
+            let agent = if by_variable {
                 options.env("OTEL_TRACES_EXPORTER", "otlp/stdout").start()?
             } else {
                 options.exporter("file:-").start()?

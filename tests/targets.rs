@@ -11,8 +11,13 @@ use tracer_tests::{
     AgentOptions, Launcher, Rotel, Service, Spans, layout, on_each_backend, port, wait,
 };
 
-fn hello() -> Result<Service> {
-    Nginx::new("location / { return 200 'hi'; }")?.start()
+/// An nginx that answers everything, to be started.
+fn greeter() -> Result<Nginx> {
+    Nginx::new("location / { return 200 'hi'; }")
+}
+
+fn start_greeter() -> Result<Service> {
+    greeter()?.start()
 }
 
 /// Requests from here, which nothing selects.
@@ -29,9 +34,10 @@ fn only_servers(spans: &Spans, service: &str, count: usize) {
     assert_eq!(spans.len(), count, "{spans}");
 }
 
+/// Protects: who serves the port when the agent starts is traced, nobody else.
 #[test]
 fn a_port_that_is_served_already() -> Result<()> {
-    let (selected, other) = (hello()?, hello()?);
+    let (selected, other) = (start_greeter()?, start_greeter()?);
     on_each_backend(|backend| {
         let agent = AgentOptions::new(backend).port(selected.port()).start()?;
         ask(&other, 3)?;
@@ -41,13 +47,14 @@ fn a_port_that_is_served_already() -> Result<()> {
     })
 }
 
+/// Protects: who serves the port only after the agent started is traced, nobody else.
 #[test]
 fn a_port_that_is_served_later() -> Result<()> {
     on_each_backend(|backend| {
         let number = port::free()?;
         let agent = AgentOptions::new(backend).port(number).start()?;
-        let other = hello()?;
-        let nginx = Nginx::new("location / { return 200 'hi'; }")?.port(number).start()?;
+        let other = start_greeter()?;
+        let nginx = greeter()?.port(number).start()?;
         ask(&other, 3)?;
         ask(&nginx, 3)?;
         only_servers(&agent.stop_after(3)?.spans, "nginx", 3);
@@ -55,15 +62,14 @@ fn a_port_that_is_served_later() -> Result<()> {
     })
 }
 
-/// Workers that a master forked: the port is the master's, the requests are theirs.
+/// Protects: workers that a master forked: the port is the master's, the requests are theirs.
 #[test]
 fn a_port_served_by_forked_workers() -> Result<()> {
     on_each_backend(|backend| {
         let early = Gunicorn::default().workers(3).start()?;
         let number = port::free()?;
         let agent = AgentOptions::new(backend).port(early.port()).port(number).start()?;
-        let template = Nginx::new("location / { return 200 'hi'; }")?;
-        let late = template.port(number).workers(3).start()?;
+        let late = greeter()?.port(number).workers(3).start()?;
         for _ in 0..6 {
             early.get("/hello")?;
         }
@@ -78,10 +84,10 @@ fn a_port_served_by_forked_workers() -> Result<()> {
     })
 }
 
-/// A selected server's own calls are traced, those of its clients are not.
+/// Protects: a selected server's own calls are traced, those of its clients are not.
 #[test]
 fn a_port_selects_what_its_process_calls() -> Result<()> {
-    let behind = hello()?;
+    let behind = start_greeter()?;
     let front = Nginx::proxy(&behind.url(""))?.start()?;
     on_each_backend(|backend| {
         let mut launcher = Launcher::start()?;
@@ -95,9 +101,10 @@ fn a_port_selects_what_its_process_calls() -> Result<()> {
     })
 }
 
+/// Protects: a process is selected with its children and theirs, and without its siblings.
 #[test]
 fn a_process_with_all_its_descendants() -> Result<()> {
-    let nginx = hello()?;
+    let nginx = start_greeter()?;
     on_each_backend(|backend| {
         let mut selected = Launcher::start()?;
         let mut other = Launcher::start()?;
@@ -115,9 +122,10 @@ fn a_process_with_all_its_descendants() -> Result<()> {
     })
 }
 
+/// Protects: a glob selects executables by name or by path, and no others.
 #[test]
 fn an_executable_by_glob() -> Result<()> {
-    let nginx = hello()?;
+    let nginx = start_greeter()?;
     let python = layout::python_program("python3")?;
     on_each_backend(|backend| {
         // A copy under a name of its own, so that no other process of the host matches.
@@ -175,9 +183,10 @@ impl Drop for Cgroup {
     }
 }
 
+/// Protects: a control group is selected by either way to name it, with the groups below it.
 #[test]
 fn a_control_group_and_those_below() -> Result<()> {
-    let nginx = hello()?;
+    let nginx = start_greeter()?;
     on_each_backend(|backend| {
         let name = format!("tracer-test-{}-{backend}", std::process::id());
         let group = Cgroup::new(&name)?;
@@ -205,10 +214,10 @@ fn a_control_group_and_those_below() -> Result<()> {
     })
 }
 
-/// By default everything is traced except the agent, whose exports would cause more of them.
+/// Protects: by default everything is traced except the agent, whose exports would cause more of them.
 #[test]
 fn everything_but_the_agent() -> Result<()> {
-    let nginx = hello()?;
+    let nginx = start_greeter()?;
     on_each_backend(|backend| {
         let mut rotel = Rotel::start()?;
         let mut launcher = Launcher::start()?;
@@ -246,9 +255,10 @@ fn targets(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// Protects: `tracer targets` lists what would be traced, what would not, and why.
 #[test]
 fn the_listing_says_who_and_why() -> Result<()> {
-    let (selected, other) = (hello()?, hello()?);
+    let (selected, other) = (start_greeter()?, start_greeter()?);
     let port = selected.port().to_string();
     let json: Json = serde_json::from_str(&targets(&["--json", "--port", &port])?)?;
     let rows = json["processes"].as_array().context("no processes")?;
@@ -277,6 +287,7 @@ fn the_listing_says_who_and_why() -> Result<()> {
     Ok(())
 }
 
+/// Protects: `tracer targets` tells a stated service name from a derived one.
 #[test]
 fn the_listing_says_where_a_name_came_from() -> Result<()> {
     let named = Gunicorn::default().env("OTEL_SERVICE_NAME", "billing").start()?;
@@ -298,6 +309,7 @@ fn the_listing_says_where_a_name_came_from() -> Result<()> {
     Ok(())
 }
 
+/// Protects: a mistaken selector stops the agent at once, and the message names it.
 #[test]
 fn a_target_that_does_not_exist_is_an_error() -> Result<()> {
     let output = Command::new(layout::agent()?).args(["run", "--pid", "999999999"]).output()?;
@@ -312,10 +324,10 @@ fn a_target_that_does_not_exist_is_an_error() -> Result<()> {
     Ok(())
 }
 
-/// Nothing is traced that nothing selects, whichever backend looks.
+/// Protects: nothing is traced that nothing selects, whichever backend looks.
 #[test]
 fn a_host_full_of_others_gives_nothing() -> Result<()> {
-    let nginx = hello()?;
+    let nginx = start_greeter()?;
     on_each_backend(|backend| {
         let mut idle = Launcher::start()?;
         let mut busy = Launcher::start()?;
