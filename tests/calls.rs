@@ -57,7 +57,8 @@ fn is_blind_spot(backend: Backend, family: &str, receive: &str) -> bool {
     (backend, family, receive) == (Backend::Socket, "unix", "splice")
 }
 
-/// Runs all combinations over one address family; each must give its two spans.
+/// Protects: with whatever calls a program sends and receives, its exchange gives a whole span at
+/// each end. All combinations, over one address family, with one message budget.
 fn every_call(backend: Backend, family: &str, budget: &str) -> Result<()> {
     let mut launcher = Launcher::start()?;
     let options = AgentOptions::new(backend).pid(launcher.pid());

@@ -135,7 +135,8 @@ fn two_hundred_thousand_requests() -> Result<()> {
     })
 }
 
-/// One side alone, saturated, with a ring far too small: what does not fit is counted.
+/// Protects: one side alone, saturated, with a ring far too small: spans and counted losses are
+/// together exactly the requests made, and none is mixed up.
 fn overflow(backend: Backend, traced: Kind, headers: &[&str]) -> Result<()> {
     const COUNT: u64 = 100_000;
     let nginx = Nginx::new(ECHO)?.start()?;

@@ -131,6 +131,8 @@ fn a_replay_gives_the_spans_of_the_run() -> Result<()> {
     })
 }
 
+/// Protects: a recording holds traffic in the clear: only its owner reads it, and none is lost to
+/// the next.
 #[test]
 fn a_recording_is_private_and_never_overwritten() -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
