@@ -114,3 +114,41 @@ fn sorted(lines: &[&str]) -> Vec<String> {
     lines.sort();
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans() -> Spans {
+        let server = r#"{"kind":2,"attributes":[
+            {"key":"http.request.method","value":{"stringValue":"GET"}},
+            {"key":"url.path","value":{"stringValue":"/a"}},
+            {"key":"http.response.status_code","value":{"intValue":"200"}}]"#;
+        let client = r#"{"kind":3,"attributes":[
+            {"key":"http.request.method","value":{"stringValue":"GET"}},
+            {"key":"url.full","value":{"stringValue":"http://a.test/a?b=c"}},
+            {"key":"error.type","value":{"stringValue":"aborted"}}]"#;
+        let rest = r#","traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331",
+            "name":"GET","startTimeUnixNano":"1","endTimeUnixNano":"2"}"#;
+        let line = format!(
+            r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{server}{rest},{client}{rest}]}}]}}]}}"#
+        );
+        Spans::from_otlp_json_lines(&(line.replace('\n', "") + "\n")).unwrap()
+    }
+
+    #[test]
+    fn a_summary_tells_path_status_and_error_of_either_kind() {
+        assert_eq!(summaries(&spans()), ["client GET /a - aborted", "server GET /a 200"]);
+    }
+
+    #[test]
+    fn order_does_not_matter() {
+        assert_summaries(&spans(), &["server GET /a 200", "client GET /a - aborted"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "left: [\"client GET /a - aborted\", \"server GET /a 200\"]")]
+    fn another_status_is_told() {
+        assert_summaries(&spans(), &["client GET /a - aborted", "server GET /a 500"]);
+    }
+}
