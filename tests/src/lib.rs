@@ -35,20 +35,23 @@ pub use rotel::Rotel;
 pub use service::Service;
 pub use span::{Attributes, Kind, Link, Span, Spans, Status, Value};
 
-/// Both capture backends; a scenario runs once on each.
+/// Runs a scenario on each capture backend in turn; what a failed test prints names the one it
+/// failed on, so that messages need not.
 ///
 /// ```no_run
-/// for backend in tracer_tests::backends() {
-///     // start the agent with `AgentOptions::backend(backend)` …
-/// }
+/// # fn main() -> anyhow::Result<()> {
+/// use tracer_tests::{Launcher, on_each_backend};
+///
+/// on_each_backend(|backend| {
+///     let (mut launcher, agent) = Launcher::start_traced(backend)?;
+///     launcher.curl(["http://127.0.0.1:8000/"])?;
+///     agent.finish(1)?;
+///     Ok(())
+/// })
+/// # }
 /// ```
-pub fn backends() -> [Backend; 2] {
-    [Backend::Socket, Backend::Syscall]
-}
-
-/// Runs a scenario on each backend in turn; what a failed test prints names the one it failed on.
 pub fn on_each_backend(scenario: impl Fn(Backend) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    for backend in backends() {
+    for backend in [Backend::Socket, Backend::Syscall] {
         eprintln!("backend {backend}:");
         scenario(backend)?;
     }
