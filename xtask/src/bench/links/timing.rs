@@ -1,5 +1,5 @@
-//! How often the right parent is found. `--data DIR`: by times and names alone, on recorded
-//! observations or, without recordings, on simulated services.
+//! How often the right parent is found by times and names alone, on recorded observations or,
+//! without recordings, on simulated services.
 //!
 //! The measuring is done by the agent's own bench target, because this program must build where
 //! the agent cannot yet; here its figures become tables.
@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::report::{Report, Table};
+use crate::bench::report::{Report, Table};
 use crate::shell::{cargo, output, step};
 
 pub(crate) fn run(data: Option<&Path>) -> Result<Report> {
