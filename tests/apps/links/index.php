@@ -7,7 +7,8 @@ declare(strict_types=1);
 function check(CurlHandle $call): void
 {
     if (curl_getinfo($call, CURLINFO_RESPONSE_CODE) !== 200) {
-        throw new RuntimeException('a call failed: ' . curl_error($call));
+        $url = curl_getinfo($call, CURLINFO_EFFECTIVE_URL);
+        throw new RuntimeException("$url failed: " . curl_error($call));
     }
 }
 
@@ -27,10 +28,13 @@ function together(array $urls): void
             curl_multi_select($all);
         }
     } while ($running > 0);
+    // Tells each handle how it ended.
+    while (curl_multi_info_read($all)) {
+    }
     array_map('check', $calls);
 }
 
-$tag = explode('/', $_SERVER['REQUEST_URI'])[2];
+$tag = explode('/', parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH))[2];
 $plan = substr($_SERVER['QUERY_STRING'], strlen('plan='));
 $made = 0;
 // One handle: its connection is kept from call to call.

@@ -12,7 +12,7 @@ LEAF = os.environ["LEAF"]
 
 def steps(query):
     """The steps of a query: pairs of a letter and a number."""
-    plan = urllib.parse.parse_qs(query)["plan"][0]
+    plan = urllib.parse.parse_qs(query, keep_blank_values=True)["plan"][0]
     return [(word[0], int(word[1:])) for word in plan.split(".") if word]
 
 

@@ -93,6 +93,7 @@ Listen 127.0.0.1:{port}
 KeepAlive On
 MaxKeepAliveRequests 0
 KeepAliveTimeout 60
+LoadModule authz_core_module {MODULES}/mod_authz_core.so
 LoadModule mpm_{mpm}_module {MODULES}/mod_mpm_{mpm}.so
 {processes}
 {directives}

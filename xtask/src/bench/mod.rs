@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         report.write_json(file)?;
         note(format!("written to {}", file.display()));
     }
-    Ok(())
+    report.check_complete()
 }
 
 /// `None` if another process, which is root, has measured and reported instead.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 /// Outcome of one benchmark.
@@ -15,6 +15,8 @@ pub(crate) struct Report {
     conditions: Vec<String>,
     tables: Vec<Table>,
     figures: BTreeMap<String, f64>,
+    /// What could not be measured.
+    failed: Vec<String>,
 }
 
 /// A table with a title; the first column is text, the others are right-aligned.
@@ -25,7 +27,7 @@ pub(crate) struct Table {
 
 impl Report {
     pub(crate) fn new(name: &'static str, conditions: Vec<String>) -> Self {
-        Self { name, conditions, tables: Vec::new(), figures: BTreeMap::new() }
+        Self { name, conditions, tables: Vec::new(), figures: BTreeMap::new(), failed: Vec::new() }
     }
 
     pub(crate) fn table(&mut self, table: Table) {
@@ -35,6 +37,17 @@ impl Report {
     /// Adds a figure; the name says its unit.
     pub(crate) fn figure(&mut self, name: impl Into<String>, value: f64) {
         self.figures.insert(name.into(), value);
+    }
+
+    /// Notes that something could not be measured.
+    pub(crate) fn failed(&mut self, name: &str) {
+        self.failed.push(name.to_owned());
+    }
+
+    /// Fails, naming it, if something could not be measured.
+    pub(crate) fn check_complete(&self) -> Result<()> {
+        ensure!(self.failed.is_empty(), "could not measure {}", self.failed.join(", "));
+        Ok(())
     }
 
     /// Conditions and tables for a document.
@@ -75,7 +88,7 @@ impl Table {
         for (index, row) in self.rows.iter().enumerate() {
             text += &line(row);
             if index == 0 {
-                text += &format!("|{}\n", "---|".repeat(row.len()));
+                text += &line(&vec!["---".to_owned(); row.len()]);
             }
         }
         text
@@ -140,7 +153,7 @@ mod tests {
         let mut table = Table::new("t", &["variant", "req/s"]);
         table.row(vec!["untraced".to_owned(), "7".to_owned()]);
         assert_eq!(table.to_string(), "t\n  variant   req/s\n  untraced      7\n");
-        let markdown = "t:\n\n| variant | req/s |\n|---|---|\n| untraced | 7 |\n";
+        let markdown = "t:\n\n| variant | req/s |\n| --- | --- |\n| untraced | 7 |\n";
         assert_eq!(table.markdown(), markdown);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONNECTION, HOST};
 use hyper::{Request, StatusCode};
@@ -116,7 +117,7 @@ impl Load {
             sender = self.connect().await?;
             sent = sender.try_send_request(request).await;
         }
-        let response = sent.map_err(|failure| failure.into_error())?;
+        let response = sent.map_err(TrySendError::into_error)?;
         let (status, closes) = (response.status(), response.headers().get(CONNECTION).cloned());
         let body = response.into_body().collect().await?.to_bytes();
         ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&body));

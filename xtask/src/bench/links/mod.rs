@@ -95,12 +95,22 @@ pub(crate) fn run(arguments: &Arguments, prepared: bool) -> Result<Option<Report
     let wanted = |runtime: &&Runtime| {
         arguments.runtime.is_empty() || arguments.runtime.iter().any(|name| name == runtime.name)
     };
-    let mut measured = Vec::new();
+    let (mut measured, mut failed) = (Vec::new(), Vec::new());
     for runtime in runtime::ALL.iter().filter(wanted) {
-        measured.push((runtime, bench.measure(runtime)?));
+        // One that does not run here must not cost the figures of the others.
+        match bench.measure(runtime) {
+            Ok(runs) => measured.push((runtime, runs)),
+            Err(error) => {
+                note(format!("{error:#}"));
+                failed.push(runtime.name);
+            }
+        }
     }
-    let report = tables::report(&bench, &measured)?;
-    if arguments.write_docs {
+    let mut report = tables::report(&bench, &measured)?;
+    for name in failed {
+        report.failed(name);
+    }
+    if arguments.write_docs && report.check_complete().is_ok() {
         docs::write(&report)?;
         note(format!("written to {}", docs::FILE));
     }

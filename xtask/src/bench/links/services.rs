@@ -61,6 +61,10 @@ impl Bench<'_> {
             Some(kept) => kept.join(format!("{}-{at_once}.jsonl", runtime.name)),
             None => directory.path().join("spans.jsonl"),
         };
+        // The agent appends to what an earlier run left.
+        if fs::exists(&file)? {
+            fs::remove_file(&file)?;
+        }
         let mut agent = AgentOptions::new(self.backend).without_file();
         agent = agent.exporter(&format!("file:{}", file.display()));
         for pid in stack.pids() {
