@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Bytes;
-use hyper::client::conn::TrySendError;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONNECTION, HOST};
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -99,25 +98,16 @@ impl Load {
         connection: &mut Option<SendRequest<Empty<Bytes>>>,
         target: &str,
     ) -> Result<()> {
-        let mut sender = match connection.take() {
-            Some(kept) => kept,
-            None => self.connect().await?,
+        let answered = match connection.take() {
+            // The server may close it just when the request goes out: then, as every client does,
+            // it is sent again.
+            Some(kept) => self.send(kept, target).await.ok(),
+            None => None,
         };
-        if sender.ready().await.is_err() {
-            sender = self.connect().await?;
-        }
-        let request = Request::get(target).header(HOST, self.address.to_string());
-        let request = request.body(Empty::new())?;
-        let mut sent = sender.try_send_request(request).await;
-        if let Err(failure) = &mut sent {
-            // The server closed the connection just then, before the request went out.
-            let Some(request) = failure.take_message() else {
-                bail!("no answer: {}", failure.error());
-            };
-            sender = self.connect().await?;
-            sent = sender.try_send_request(request).await;
-        }
-        let response = sent.map_err(TrySendError::into_error)?;
+        let (sender, response) = match answered {
+            Some(answered) => answered,
+            None => self.send(self.connect().await?, target).await?,
+        };
         let (status, closes) = (response.status(), response.headers().get(CONNECTION).cloned());
         let body = response.into_body().collect().await?.to_bytes();
         ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&body));
@@ -125,6 +115,17 @@ impl Load {
             *connection = Some(sender);
         }
         Ok(())
+    }
+
+    async fn send(
+        &self,
+        mut sender: SendRequest<Empty<Bytes>>,
+        target: &str,
+    ) -> Result<(SendRequest<Empty<Bytes>>, Response<Incoming>)> {
+        let request = Request::get(target).header(HOST, self.address.to_string());
+        sender.ready().await?;
+        let response = sender.send_request(request.body(Empty::new())?).await?;
+        Ok((sender, response))
     }
 
     async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>> {
