@@ -14,7 +14,7 @@ from plan import leaf_urls, steps
 CONNECTIONS = 256
 
 if os.environ["CLIENT"] == "httpx":
-    client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None))
+    client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=60)
 
     async def call(url):
         (await client.get(url)).raise_for_status()

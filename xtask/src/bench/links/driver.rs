@@ -1,5 +1,6 @@
 //! The client: keeps a given number of requests under way, each on a connection that is kept.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +20,9 @@ use super::plan::{Call, Plan, Tag};
 
 /// Of a whole run.
 const PATIENCE: Duration = Duration::from_mins(5);
+
+/// How often each request was sent: once, unless its connection was closed under it.
+pub(crate) type Sent = BTreeMap<Tag, u32>;
 
 /// What the service under test does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +58,7 @@ impl Load {
     }
 
     /// Sends all requests; fails unless all are answered well.
-    pub(crate) fn drive(self) -> Result<()> {
+    pub(crate) fn drive(self) -> Result<Sent> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let next = Arc::new(AtomicU32::new(0));
@@ -63,10 +67,11 @@ impl Load {
                 lanes.spawn(self.lane(Arc::clone(&next)));
             }
             let all = async {
+                let mut sent = Sent::new();
                 while let Some(lane) = lanes.join_next().await {
-                    lane??;
+                    sent.extend(lane??);
                 }
-                Ok(())
+                Ok(sent)
             };
             let within = tokio::time::timeout(PATIENCE, all).await;
             within.with_context(|| format!("requests still run after {} s", PATIENCE.as_secs()))?
@@ -74,15 +79,17 @@ impl Load {
     }
 
     /// One request after the other, as long as there are any.
-    async fn lane(self, next: Arc<AtomicU32>) -> Result<()> {
+    async fn lane(self, next: Arc<AtomicU32>) -> Result<Sent> {
+        let mut sent = Sent::new();
         let mut connection = None;
         loop {
             let tag = Tag(next.fetch_add(1, Ordering::Relaxed));
             if tag.0 >= self.requests {
-                return Ok(());
+                return Ok(sent);
             }
             let target = self.target(tag);
-            self.exchange(&mut connection, &target).await.with_context(|| target)?;
+            let times = self.exchange(&mut connection, &target).await.with_context(|| target)?;
+            sent.insert(tag, times);
         }
     }
 
@@ -93,20 +100,28 @@ impl Load {
         }
     }
 
+    /// Gives how often the request was sent.
     async fn exchange(
         &self,
         connection: &mut Option<SendRequest<Empty<Bytes>>>,
         target: &str,
-    ) -> Result<()> {
+    ) -> Result<u32> {
+        let mut times = 0;
         let answered = match connection.take() {
             // The server may close it just when the request goes out: then, as every client does,
             // it is sent again.
-            Some(kept) => self.send(kept, target).await.ok(),
+            Some(kept) => {
+                times += 1;
+                self.send(kept, target).await.ok()
+            }
             None => None,
         };
         let (sender, response) = match answered {
             Some(answered) => answered,
-            None => self.send(self.connect().await?, target).await?,
+            None => {
+                times += 1;
+                self.send(self.connect().await?, target).await?
+            }
         };
         let (status, closes) = (response.status(), response.headers().get(CONNECTION).cloned());
         let body = response.into_body().collect().await?.to_bytes();
@@ -114,7 +129,7 @@ impl Load {
         if closes.is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"close")) {
             *connection = Some(sender);
         }
-        Ok(())
+        Ok(times)
     }
 
     async fn send(
@@ -153,7 +168,8 @@ mod tests {
             requests: 40,
             at_once: 8,
         };
-        load.drive().unwrap();
+        let sent = load.drive().unwrap();
+        assert_eq!(sent, load.tags().map(|tag| (tag, 1)).collect());
         let asked = leaf.stop().unwrap();
         assert_eq!(asked.len(), 40);
         assert!(asked.values().all(|times| *times == 1));

@@ -5,9 +5,11 @@
 //! that has no span is *missing*.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use tracer_tests::{Kind, Span};
 
+use super::driver::Sent;
 use super::leaf::Asked;
 use super::plan::{Call, Tag};
 
@@ -71,8 +73,11 @@ impl Tally {
     }
 }
 
-/// Judges the spans of a run by what the leaf was asked and which requests were made.
-pub(crate) fn judge(spans: &[Span], asked: &Asked, requests: impl Iterator<Item = Tag>) -> Verdict {
+/// Judges the spans of a run by what the leaf was asked and how often each request was sent.
+///
+/// A request that was sent again may have been read before its connection was closed: it has one
+/// span at least, and at most as many as times it was sent.
+pub(crate) fn judge(spans: &[Span], asked: &Asked, sent: &Sent) -> Verdict {
     let mut verdict = Verdict::default();
     let of_kind = |kind| spans.iter().filter(move |span| span.kind == kind);
     let servers: HashMap<(&str, &str), Option<Tag>> = of_kind(Kind::Server)
@@ -80,12 +85,13 @@ pub(crate) fn judge(spans: &[Span], asked: &Asked, requests: impl Iterator<Item 
         .collect();
 
     let inbound = of_kind(Kind::Server).map(|span| path(span).and_then(Tag::in_path));
-    verdict.inbound = cover(requests.map(|tag| (tag, 1)), inbound, |what, tag| {
+    let requests = sent.iter().map(|(tag, times)| (*tag, 1..=*times));
+    verdict.inbound = cover(requests, inbound, |what, tag| {
         verdict.examples.push(format!("{what} server span of request {}", tag.0));
     });
     let outbound = of_kind(Kind::Client).map(|span| path(span).and_then(Call::in_path));
-    let times = asked.iter().map(|(call, times)| (*call, *times));
-    verdict.outbound = cover(times, outbound, |what, call| {
+    let calls = asked.iter().map(|(call, times)| (*call, *times..=*times));
+    verdict.outbound = cover(calls, outbound, |what, call| {
         verdict.examples.push(format!("{what} client span of {}", call.path()));
     });
 
@@ -129,36 +135,35 @@ pub(crate) fn judge(spans: &[Span], asked: &Asked, requests: impl Iterator<Item 
     verdict
 }
 
-/// Compares the spans seen with those expected; `None` is a span of nothing that was asked for.
-fn cover<K: Copy + Eq + std::hash::Hash + Ord>(
-    expected: impl Iterator<Item = (K, u32)>,
+/// Compares the spans seen with how many there must and may be of each thing; `None` is a span of
+/// nothing that was asked for.
+fn cover<K: Copy + Ord>(
+    expected: impl Iterator<Item = (K, RangeInclusive<u32>)>,
     seen: impl Iterator<Item = Option<K>>,
     mut finding: impl FnMut(&str, K),
 ) -> Coverage {
-    let mut balance = BTreeMap::<K, i64>::new();
     let mut coverage = Coverage::default();
-    for (key, times) in expected {
-        coverage.expected += u64::from(times);
-        *balance.entry(key).or_default() -= i64::from(times);
-    }
+    let mut counts = BTreeMap::<K, u32>::new();
     for key in seen {
         match key {
-            Some(key) => *balance.entry(key).or_default() += 1,
+            Some(key) => *counts.entry(key).or_default() += 1,
             None => coverage.surplus += 1,
         }
     }
-    for (key, balance) in balance {
-        match balance {
-            ..0 => {
-                coverage.missing += balance.unsigned_abs();
-                finding("no", key);
-            }
-            0 => {}
-            1.. => {
-                coverage.surplus += balance.unsigned_abs();
-                finding("one more", key);
-            }
+    for (key, range) in expected {
+        coverage.expected += u64::from(*range.start());
+        let count = counts.remove(&key).unwrap_or(0);
+        if count < *range.start() {
+            coverage.missing += u64::from(range.start() - count);
+            finding("no", key);
+        } else if count > *range.end() {
+            coverage.surplus += u64::from(count - range.end());
+            finding("one more", key);
         }
+    }
+    for (key, count) in counts {
+        coverage.surplus += u64::from(count);
+        finding("unasked", key);
     }
     coverage
 }

@@ -37,7 +37,7 @@ fn asked(calls: &[(u32, u8)]) -> Asked {
 }
 
 fn judged(spans: &[Span], calls: &[(u32, u8)], requests: u32) -> Verdict {
-    judge(spans, &asked(calls), (0..requests).map(Tag))
+    judge(spans, &asked(calls), &(0..requests).map(|tag| (Tag(tag), 1)).collect())
 }
 
 #[test]
@@ -101,9 +101,22 @@ fn a_second_span_of_one_call_is_surplus_unless_it_was_made_twice() {
     let spans = [server("t", "a", 0), twice(), twice()];
     assert_eq!(judged(&spans, &[(0, 0)], 1).outbound.surplus, 1);
     let retried = [(Call { tag: Tag(0), number: 0 }, 2)].into();
-    let verdict = judge(&spans, &retried, [Tag(0)].into_iter());
+    let verdict = judge(&spans, &retried, &[(Tag(0), 1)].into());
     assert_eq!(verdict.outbound, Coverage { expected: 2, missing: 0, surplus: 0 });
     assert_eq!(verdict.requests.right, 1);
+}
+
+#[test]
+fn a_request_that_was_sent_twice_may_have_been_read_once_or_twice() {
+    let unread = [server("t", "a", 0)];
+    let read = [server("t", "a", 0), server("u", "b", 0)];
+    let sent = [(Tag(0), 2)].into();
+    for spans in [&unread[..], &read] {
+        let verdict = judge(spans, &asked(&[]), &sent);
+        assert_eq!(verdict.inbound, Coverage { expected: 1, missing: 0, surplus: 0 });
+    }
+    assert_eq!(judge(&read, &asked(&[]), &[(Tag(0), 1)].into()).inbound.surplus, 1);
+    assert_eq!(judge(&[], &asked(&[]), &sent).inbound.missing, 1);
 }
 
 #[test]

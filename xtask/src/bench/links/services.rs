@@ -80,13 +80,13 @@ impl Bench<'_> {
             requests: requests.max(1),
             at_once,
         };
-        load.drive().with_context(|| log_tail(&stack))?;
+        let sent = load.drive().with_context(|| log_tail(&stack))?;
         let report = agent.stop()?.report;
         drop(stack);
         let asked = leaf.stop()?;
         check_service(&load, &asked)?;
 
-        let verdict = judge(&spans_in(&file)?, &asked, load.tags());
+        let verdict = judge(&spans_in(&file)?, &asked, &sent);
         Ok(Run { at_once, requests: load.requests, verdict, lost: lost(&report) })
     }
 }
