@@ -107,21 +107,18 @@ impl Load {
         target: &str,
     ) -> Result<u32> {
         let mut times = 0;
-        let answered = match connection.take() {
-            // The server may close it just when the request goes out: then, as every client does,
-            // it is sent again.
-            Some(kept) => {
-                times += 1;
-                self.send(kept, target).await.ok()
-            }
-            None => None,
-        };
-        let (sender, response) = match answered {
-            Some(answered) => answered,
-            None => {
-                times += 1;
-                self.send(self.connect().await?, target).await?
-            }
+        // The server may close a kept connection just when the request goes out: then, as every
+        // client does, it is sent again.
+        let mut answered = None;
+        if let Some(kept) = connection.take() {
+            times += 1;
+            answered = self.send(kept, target).await.ok();
+        }
+        let (sender, response) = if let Some(answered) = answered {
+            answered
+        } else {
+            times += 1;
+            self.send(self.connect().await?, target).await?
         };
         let (status, closes) = (response.status(), response.headers().get(CONNECTION).cloned());
         let body = response.into_body().collect().await?.to_bytes();
