@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Put the tables into docs/links.md
-    #[arg(long)]
+    #[arg(long, conflicts_with = "runtime")]
     write_docs: bool,
 }
 
