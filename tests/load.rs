@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tracer_tests::service::Nginx;
 use tracer_tests::{
     Agent, AgentOptions, Backend, Finished, Kind, Launcher, Service, Span, Spans, Value, layout,
@@ -20,6 +22,9 @@ const ECHO: &str = "location /r/ { add_header X-Tag $uri; return 200 'ok'; }
 const TAG: &str = "x-tag";
 /// Far more than a loaded machine needs.
 const PATIENCE: Duration = Duration::from_mins(5);
+
+/// How long the agent is stopped at a time: some hundred requests.
+const STALL: Duration = Duration::from_millis(100);
 
 fn start(options: AgentOptions, file: &Path) -> Result<Agent> {
     let options = options.argument("--capture-response-header").argument(TAG);
@@ -135,6 +140,28 @@ fn two_hundred_thousand_requests() -> Result<()> {
     })
 }
 
+/// Stops a process again and again while `work` runs: on a machine that is fast enough, or slow
+/// enough, the agent would keep up even with the smallest ring.
+fn stalling<T>(pid: u32, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let stalled = scope.spawn(|| -> Result<()> {
+            while !done.load(Ordering::Relaxed) {
+                for signal in [Signal::STOP, Signal::CONT] {
+                    kill_process(process, signal)?;
+                    thread::sleep(STALL);
+                }
+            }
+            Ok(())
+        });
+        let outcome = work();
+        done.store(true, Ordering::Relaxed);
+        stalled.join().map_err(|_| anyhow::anyhow!("the stalling thread panicked"))??;
+        outcome
+    })
+}
+
 /// Protects: one side alone, saturated, with a ring far too small: spans and counted losses are
 /// together exactly the requests made, and none is mixed up.
 fn overflow(backend: Backend, traced: Kind, headers: &[&str]) -> Result<()> {
@@ -149,7 +176,7 @@ fn overflow(backend: Backend, traced: Kind, headers: &[&str]) -> Result<()> {
     };
     let options = AgentOptions::new(backend).pid(pid).argument("--ring-size").argument("64K");
     let agent = start(options, &file)?;
-    let made = wrk(&mut launcher, &nginx, COUNT, 16, 0, headers)?;
+    let made = stalling(agent.pid(), || wrk(&mut launcher, &nginx, COUNT, 16, 0, headers))?;
     let finished = agent.stop()?;
     let seen = read_checked(&file)?;
     let report = &finished.report;

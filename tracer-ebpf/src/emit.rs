@@ -223,7 +223,7 @@ fn submit(scratch: &mut Scratch, state: &mut ConnState) {
 
 /// Reports the end of one or both directions; returns whether the agent will know.
 #[inline(always)]
-pub(crate) fn closed(state: &ConnState, kind: u8, errno: i32) -> bool {
+pub(crate) fn closed(state: &mut ConnState, kind: u8, errno: i32) -> bool {
     let event = CloseRecord {
         header: RecordHeader {
             kind: record::CLOSE,
@@ -240,6 +240,7 @@ pub(crate) fn closed(state: &ConnState, kind: u8, errno: i32) -> bool {
         received_end: state.receive_next,
     };
     if output((&raw const event).cast(), size_of::<CloseRecord>() as u64) {
+        state.told_turns = state.turn + 1;
         return true;
     }
     count(Counter::RingFullClose, 1);

@@ -265,7 +265,7 @@ pub struct ConnState {
     pub epoch: u32,
     /// Direction changes so far.
     pub turn: u32,
-    /// Turns told to the agent: the last delivered record's turn plus one.
+    /// Turns told to the agent: those of the last delivered record, plus one.
     pub told_turns: u32,
     /// Bytes of the current message that may still be copied.
     pub budget: u32,

@@ -19,6 +19,8 @@ const BATCH: usize = 8_192;
 /// Pause between drains. Few long batches disturb the traced programs less than many short ones:
 /// each wakes a thread next to them and takes over caches. A filling ring ends the pause early.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Looks for running processes at the start, at most. Two are enough unless they multiply meanwhile.
+const LOOKS: usize = 16;
 /// Interval of timers in the core.
 const TICK_NANOS: u64 = 100_000_000;
 /// Interval of housekeeping towards the kernel half.
@@ -74,11 +76,25 @@ impl<'a> Agent<'a> {
             last_tick: now,
             last_settle: now,
         };
-        let initial = Scanner::new(&agent.resolver, selection).initial();
-        for (pid, decision) in initial {
-            agent.capture.decide_process(pid, decision.traced, lineage(&decision))?;
-        }
+        agent.decide_running_processes()?;
         Ok(agent)
+    }
+
+    /// Looks until there is nothing new: a process may be forked after a look, and before its
+    /// parent's verdict is there to be inherited.
+    fn decide_running_processes(&mut self) -> Result<(), AgentError> {
+        let mut known = HashSet::new();
+        for _ in 0..LOOKS {
+            let mut running = Scanner::new(&self.resolver, self.selection).initial();
+            running.retain(|(pid, _)| known.insert(*pid));
+            if running.is_empty() {
+                return Ok(());
+            }
+            for (pid, decision) in running {
+                self.capture.decide_process(pid, decision.traced, lineage(&decision))?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs until `stop` is set, then takes what is left in the ring and gives the parts back for
