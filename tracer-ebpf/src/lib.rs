@@ -167,7 +167,7 @@ pub struct CloseRecord {
     pub received_end: u32,
 }
 
-/// First sight of a connection.
+/// First sight of a connection. Ends before the paths unless it is a Unix socket.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct OpenRecord {

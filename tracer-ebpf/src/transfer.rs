@@ -1,6 +1,7 @@
 //! One send or receive, whichever probe saw it: decide cheaply whether it matters, then report.
 
 use core::ffi::c_void;
+use core::mem::offset_of;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use tracer_ebpf::{
@@ -296,23 +297,16 @@ fn open(socket: u64, state: &ConnState, time: u64, scratch: &mut Scratch) -> boo
     let family = read::<u16>(socket + at::SOCK_FAMILY()).unwrap_or(0);
     let net = read::<u64>(socket + at::SOCK_NET()).unwrap_or(0);
     let event = &mut scratch.open;
-    *event = OpenRecord {
-        header: RecordHeader { kind: record::OPEN, detail: 0, unreadable: 0, tail: 0, head: 0 },
-        conn: state.id,
-        time,
-        socket,
-        peer: 0,
-        inode: inode_of(socket),
-        netns: read::<u32>(net + at::NET_INUM()).unwrap_or(0),
-        family,
-        local_port: 0,
-        remote_port: 0,
-        padding: [0; 3],
-        local: [0; 16],
-        remote: [0; 16],
-        local_path: [0; UNIX_PATH],
-        remote_path: [0; UNIX_PATH],
-    };
+    event.header = RecordHeader { kind: record::OPEN, detail: 0, unreadable: 0, tail: 0, head: 0 };
+    event.conn = state.id;
+    event.time = time;
+    event.socket = socket;
+    event.peer = 0;
+    event.inode = inode_of(socket);
+    event.netns = read::<u32>(net + at::NET_INUM()).unwrap_or(0);
+    event.family = family;
+    event.local_port = 0;
+    event.remote_port = 0;
     match family {
         INET => {
             let local = read::<[u8; 4]>(socket + at::SOCK_RCV_SADDR()).unwrap_or([0; 4]);
@@ -336,7 +330,10 @@ fn open(socket: u64, state: &ConnState, time: u64, scratch: &mut Scratch) -> boo
         event.local_port = read(socket + at::SOCK_NUM()).unwrap_or(0);
         event.remote_port = u16::from_be(read(socket + at::SOCK_DPORT()).unwrap_or(0));
     }
-    emit::output((&raw const *event).cast(), size_of::<OpenRecord>() as u64)
+    // Only Unix sockets have what follows the addresses.
+    let size =
+        if family == UNIX { size_of::<OpenRecord>() } else { offset_of!(OpenRecord, local_path) };
+    emit::output((&raw const *event).cast(), size as u64)
 }
 
 #[inline(always)]

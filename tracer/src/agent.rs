@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::capture::{Capture, ConnectionVerdict};
 use crate::conn::Verdict;
-use crate::event::{CloseKind, Event, KernelTime, Pid};
+use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
 use crate::export::SpanSink;
 use crate::pipeline::{Output, Pipeline};
 use crate::recording::{Entry, WriteError, Writer};
@@ -36,6 +36,8 @@ pub struct Agent<'a> {
     log: Option<Recorder>,
     /// Processes whose data may still be in the ring though they are not targets.
     untargeted: HashSet<Pid>,
+    /// Connections of which the kernel half is to be told that they speak HTTP, if they last.
+    follow: HashSet<ConnId>,
     last_tick: KernelTime,
     last_settle: KernelTime,
 }
@@ -73,6 +75,7 @@ impl<'a> Agent<'a> {
             sink,
             log,
             untargeted: HashSet::new(),
+            follow: HashSet::new(),
             last_tick: now,
             last_settle: now,
         };
@@ -157,7 +160,9 @@ impl<'a> Agent<'a> {
             self.capture.decide_seen_process(pid, decision.traced, lineage(&decision));
         }
         for conn in gone {
-            self.capture.forget_connection(conn);
+            if !self.follow.remove(&conn) {
+                self.capture.forget_connection(conn);
+            }
         }
         self.tick(outputs)?;
         self.apply(outputs);
@@ -171,6 +176,10 @@ impl<'a> Agent<'a> {
             let before = outputs.len();
             self.pipeline.on_tick(now, outputs);
             record(&mut self.log, &outputs[before..], |log| log.write(&Entry::Tick(now)))?;
+            // Not at once: for a connection of one request, telling costs more than it saves.
+            for conn in self.follow.drain() {
+                self.capture.decide_connection(conn, ConnectionVerdict::Follow);
+            }
         }
         if now.nanos_since(self.last_settle) >= SETTLE_NANOS {
             self.last_settle = now;
@@ -186,9 +195,10 @@ impl<'a> Agent<'a> {
             match output {
                 Output::Span(span) => spans.push(span),
                 Output::Verdict(conn, Verdict::Http) => {
-                    self.capture.decide_connection(conn, ConnectionVerdict::Follow);
+                    self.follow.insert(conn);
                 }
                 Output::Verdict(conn, Verdict::Ignore) => {
+                    self.follow.remove(&conn);
                     self.capture.decide_connection(conn, ConnectionVerdict::Ignore);
                 }
                 // Already recorded.

@@ -79,7 +79,18 @@ fn data(bytes: &[u8]) -> Option<Event<'_>> {
 }
 
 fn opened(bytes: &[u8]) -> Option<Event<'static>> {
-    let open: OpenRecord = take(bytes)?;
+    // The paths are there for Unix sockets only.
+    let mut whole = [0; size_of::<OpenRecord>()];
+    let len = bytes.len().min(whole.len());
+    whole[..len].copy_from_slice(&bytes[..len]);
+    let open: OpenRecord = take(&whole)?;
+    let least = match open.family {
+        AF_UNIX => whole.len(),
+        _ => core::mem::offset_of!(OpenRecord, local_path),
+    };
+    if len < least {
+        return None;
+    }
     let (local, remote) = if open.family == AF_UNIX {
         (
             unix(&open.local_path, open.header.head as usize)?,
