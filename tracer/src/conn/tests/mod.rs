@@ -2,6 +2,7 @@
 
 mod bodies;
 mod detection;
+mod early;
 mod endings;
 mod heads;
 mod losses;

@@ -50,6 +50,9 @@ impl Http1 {
 
     /// More turns were made than seen: what is open was answered, or went on, unseen.
     fn close_unseen(&mut self, turns: u32, host: &mut Host<'_>) {
+        if self.is_early_for(turns) {
+            self.forget_early(host);
+        }
         self.ledger.drop_all(LossReason::ResponseUnseen, host);
         self.become_state(Kind::Response, State::Lost { from: turns }, host);
         let slot = slot(self.kind_of_turn(turns), turns);
@@ -98,11 +101,18 @@ impl Http1 {
         self.become_state(Kind::Response, State::Lost { from: closed.turns }, host);
     }
 
+    /// Whether every request was seen and answered before the early response, so that nobody
+    /// asked for it: servers say 408 to idle connections.
+    fn is_early_unasked(&self) -> bool {
+        let (Some(early), Some(asked)) = (&self.ledger.early, self.requests.last_turn) else {
+            return false;
+        };
+        matches!(self.requests.state, State::Start) && early.began.turn <= asked.saturating_add(1)
+    }
+
     fn release(&mut self, closed: &Closed, complete: bool, host: &mut Host<'_>) {
         if closed.kind == CloseKind::Gone {
-            if complete && self.requests.last_turn.is_some() {
-                // Every request was seen, so nobody asked for this response: servers say 408 to
-                // idle connections.
+            if complete && self.is_early_unasked() {
                 self.ledger.early = None;
             }
             self.ledger.drop_early(host);

@@ -37,7 +37,12 @@ impl Http1 {
                     self.end_message(kind, 0, end, host);
                 }
             }
-            Joint::Unseen(len) => self.pass_unseen(kind, len, turn, host),
+            Joint::Unseen(len) => {
+                if kind == Kind::Request && matches!(self.requests.state, State::Start) {
+                    self.pass_early(segment, host);
+                }
+                self.pass_unseen(kind, len, turn, host);
+            }
             Joint::Overlap => self.lose_message(kind, turn, LossReason::Desync, host),
         }
     }
@@ -71,7 +76,7 @@ impl Http1 {
             State::Start => from = if turn_between { turn } else { next },
             State::Head(_) if !confirmed => self.rejected = true,
             State::Head(_) => match kind {
-                Kind::Request => self.ledger.lose_request(last_turn, LossReason::HeadGap, host),
+                Kind::Request => self.lose_request(last_turn, LossReason::HeadGap, host),
                 Kind::Response => {
                     let slot = slot(kind, last_turn);
                     self.ledger.lose_response(slot, LossReason::HeadGap, host);
@@ -94,7 +99,7 @@ impl Http1 {
         if from > turn {
             match kind {
                 Kind::Request if !later && !was_head => {
-                    self.ledger.lose_request(turn, LossReason::HeadGap, host);
+                    self.lose_request(turn, LossReason::HeadGap, host);
                 }
                 Kind::Request => {}
                 Kind::Response => self.ledger.drop_through(slot(kind, turn), host),
@@ -155,12 +160,11 @@ impl Http1 {
         match (kind, &self.requests.state) {
             (Kind::Request, State::Body(_)) => {
                 if self.ledger.drop_back(reason, host) {
-                    let from = self.responses.last_turn.map_or(0, |turn| turn.saturating_add(1));
-                    self.become_state(Kind::Response, State::Lost { from }, host);
+                    self.skip_response(host);
                 }
             }
             (Kind::Request, State::Lost { .. }) => self.stray = true,
-            (Kind::Request, _) => self.ledger.lose_request(turn, reason, host),
+            (Kind::Request, _) => self.lose_request(turn, reason, host),
             (Kind::Response, _) => {
                 let slot = slot(kind, turn);
                 self.stray = !self.ledger.awaits_response(slot);
@@ -176,17 +180,57 @@ impl Http1 {
             && asked < turn
             && self.confirmed
         {
-            self.ledger.lose_request(asked, LossReason::HeadGap, host);
+            self.lose_request(asked, LossReason::HeadGap, host);
             let from = turn.saturating_add(1);
             self.become_state(Kind::Request, State::Lost { from }, host);
         }
     }
 
+    /// Counts a request that cannot be an exchange, together with the response that was reported
+    /// before it.
+    pub(super) fn lose_request(&mut self, turn: u32, reason: LossReason, host: &mut Host<'_>) {
+        self.forget_early(host);
+        self.ledger.lose_request(turn, reason, host);
+    }
+
+    /// Lets go of a response whose exchange is counted otherwise.
+    pub(super) fn forget_early(&mut self, host: &mut Host<'_>) {
+        if let Some(early) = self.ledger.early.take()
+            && early.done.is_none()
+        {
+            self.skip_response(host);
+        }
+    }
+
+    /// Passes unseen bytes between requests: if a response is early, what it answers began there.
+    fn pass_early(&mut self, segment: &Segment<'_>, host: &mut Host<'_>) {
+        let is_rest = !is_message_start(Kind::Request, segment.bytes);
+        if is_rest && self.is_early_for(segment.moment.turn) {
+            self.forget_early(host);
+        } else {
+            self.drop_early(host);
+        }
+    }
+
+    /// Whether a response is early whose request was made in this very turn: all of the turns
+    /// before are known. Its slot then accounts for it.
+    pub(super) fn is_early_for(&self, turn: u32) -> bool {
+        self.ledger.early.as_ref().is_some_and(|early| {
+            turn == early.began.turn.saturating_add(1)
+                && self.requests.last_turn.is_some_and(|last| turn == last.saturating_add(2))
+        })
+    }
+
     /// Gives up a response whose request did not come after all.
     pub(super) fn drop_early(&mut self, host: &mut Host<'_>) {
         if self.ledger.drop_early(host) {
-            let from = self.responses.last_turn.map_or(0, |turn| turn.saturating_add(1));
-            self.become_state(Kind::Response, State::Lost { from }, host);
+            self.skip_response(host);
         }
+    }
+
+    /// Skips the rest of a response that is nobody's any more.
+    fn skip_response(&mut self, host: &mut Host<'_>) {
+        let from = self.responses.last_turn.map_or(0, |turn| turn.saturating_add(1));
+        self.become_state(Kind::Response, State::Lost { from }, host);
     }
 }

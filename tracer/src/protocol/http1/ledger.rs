@@ -42,13 +42,14 @@ pub(super) struct Early {
 pub(super) struct Ledger {
     role: Role,
     pending: VecDeque<Pending>,
+    /// While there is one, requests are in step: its request comes next.
     pub(super) early: Option<Box<Early>>,
     /// Slots accounted for.
     charged: u32,
     /// Two requests were waiting at once.
     pipelined: bool,
-    /// Turn of a response without request that may yet turn out to be an early one.
-    orphan_turn: Option<u32>,
+    /// The first turn was a response, which may yet turn out to be an early one.
+    opened_by_orphan: bool,
 }
 
 /// The slot that a turn belongs to.
@@ -67,7 +68,7 @@ impl Ledger {
             early: None,
             charged: 0,
             pipelined: false,
-            orphan_turn: None,
+            opened_by_orphan: false,
         }
     }
 
@@ -138,8 +139,8 @@ impl Ledger {
         if let Some(last) = self.pending.back() {
             // A client that does not wait for a response it was seen to read: that response
             // was no stray, and is already counted.
-            if self.orphan_turn.take().is_some_and(|orphan| orphan.checked_add(1) == Some(turn))
-                && last.turn == turn
+            if std::mem::take(&mut self.opened_by_orphan)
+                && (last.turn, turn) == (1, 1)
                 && last.exchange.response.is_none()
             {
                 self.drop_front(LossReason::Desync, 0, host);
@@ -174,7 +175,7 @@ impl Ledger {
 
     /// Notes the response to the oldest request.
     pub(super) fn respond(&mut self, head: ResponseHead, began: Moment, host: &mut Host<'_>) {
-        self.orphan_turn = None;
+        self.opened_by_orphan = false;
         let Some(front) = self.pending.front_mut() else {
             return;
         };
@@ -190,9 +191,10 @@ impl Ledger {
         });
     }
 
-    /// Notes that a response came without a request.
+    /// Notes that a response came without a request. In any turn but the first it answers
+    /// something of the turn before, and whoever asks next has not been answered.
     pub(super) fn orphan(&mut self, turn: u32) {
-        self.orphan_turn = (self.role == Role::Client).then_some(turn);
+        self.opened_by_orphan = self.role == Role::Client && turn == 0;
     }
 
     /// Hands out the oldest exchange.

@@ -48,8 +48,14 @@ impl Http1 {
             // What follows is a tunnel's or, if that is refused, the next request.
             framing = Framing::Unknown;
         }
-        let takes_no_early = matches!(&*head.method, "CONNECT" | "HEAD");
         let body = Body::new(framing);
+        self.requests.rejoined = false;
+        if self.ledger.early.is_some() && matches!(&*head.method, "CONNECT" | "HEAD") {
+            // Where its response ends was not known when that was read.
+            self.lose_request(now.turn, LossReason::Desync, host);
+            let state = body.map_or(State::Start, State::Body);
+            return self.become_state(Kind::Request, state, host);
+        }
         let exchange = Box::new(Exchange {
             id: ExchangeId { conn: host.conn, offset },
             role: self.role,
@@ -65,13 +71,7 @@ impl Http1 {
             response_body: 0,
             outcome: Outcome::Complete,
         });
-        let early = if self.requests.rejoined || takes_no_early {
-            self.drop_early(host);
-            None
-        } else {
-            self.ledger.early.take()
-        };
-        self.requests.rejoined = false;
+        let early = self.ledger.early.take();
         self.ledger.begin(Pending { exchange, turn: now.turn }, host);
         let state = body.map_or(State::Start, State::Body);
         self.become_state(Kind::Request, state, host);
