@@ -240,7 +240,10 @@ pub(crate) fn closed(state: &mut ConnState, kind: u8, errno: i32) -> bool {
         received_end: state.receive_next,
     };
     if output((&raw const event).cast(), size_of::<CloseRecord>() as u64) {
-        state.told_turns = state.turn + 1;
+        // Of a connection that no data told of, the agent counts nothing before it is gone.
+        if kind == close::GONE || state.told_turns != 0 {
+            state.told_turns = state.turn + 1;
+        }
         return true;
     }
     count(Counter::RingFullClose, 1);

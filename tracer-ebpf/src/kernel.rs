@@ -8,38 +8,26 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 /// Reads a `T` at a kernel address.
 #[inline(always)]
 pub(crate) fn read<T: Copy>(address: u64) -> Option<T> {
-    let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes exactly `size_of::<T>()` bytes or fails without a fault; every
-    // `T` used is a plain integer or byte array.
-    unsafe {
-        if bpf_probe_read_kernel(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            address as *const c_void,
-        ) != 0
-        {
-            return None;
-        }
-        Some(value.assume_init())
-    }
+    // SAFETY: the helper fails without a fault where nothing can be read.
+    read_by(|to, size| unsafe { bpf_probe_read_kernel(to, size, address as *const c_void) })
 }
 
 /// Reads a `T` at a user address of the current process.
 #[inline(always)]
 pub(crate) fn read_user<T: Copy>(address: u64) -> Option<T> {
-    let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: as in `read`.
-    unsafe {
-        if bpf_probe_read_user(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            address as *const c_void,
-        ) != 0
-        {
-            return None;
-        }
-        Some(value.assume_init())
+    read_by(|to, size| unsafe { bpf_probe_read_user(to, size, address as *const c_void) })
+}
+
+#[inline(always)]
+fn read_by<T: Copy>(copy: impl FnOnce(*mut c_void, u32) -> i64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    if copy(value.as_mut_ptr().cast(), size_of::<T>() as u32) != 0 {
+        return None;
     }
+    // SAFETY: the helper wrote `size_of::<T>()` bytes, or failed; every `T` used is a plain integer
+    // or byte array.
+    Some(unsafe { value.assume_init() })
 }
 
 /// `struct pt_regs` of x86-64: the user's registers at system-call entry.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::blocking::deliver;
 use super::log_limit::LogLimit;
 use super::queue::{Queue, SharedSpan};
 use super::settings::ConsoleSettings;
@@ -50,25 +51,12 @@ impl ConsoleExporter {
             };
             if !traces.is_empty() {
                 let spans = traces.iter().map(Vec::len).sum();
-                // A terminal may be stopped: not on this thread.
-                let print = tokio::task::spawn_blocking(move || {
-                    let result = self.print(&traces);
-                    (self, result)
-                });
-                let Ok((this, result)) = print.await else {
-                    // The runtime is going away; what is left is accounted for as such.
+                let print = move |this: &mut Self| this.print(&traces);
+                let Some(this) = deliver(self, spans, queue.ledger(), &failures, print).await
+                else {
                     return;
                 };
                 self = this;
-                match result {
-                    Ok(()) => queue.ledger().sent(spans),
-                    Err(error) => {
-                        queue.ledger().failed(spans);
-                        if let Some(suppressed) = failures.admit(Instant::now()) {
-                            tracing::warn!(%error, spans, suppressed, "cannot print traces");
-                        }
-                    }
-                }
             }
             if let Some(None) = batch {
                 return;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use tokio::time::Instant;
 
+use super::blocking::deliver;
 use super::choice::FileTarget;
 use super::log_limit::LogLimit;
 use super::queue::{Batch, Queue};
@@ -36,25 +36,11 @@ impl FileExporter {
         let failures = LogLimit::default();
         while let Some(batch) = queue.next().await {
             let spans = batch.len();
-            // A pipe may block for as long as its reader likes: not on this thread.
-            let write = tokio::task::spawn_blocking(move || {
-                let result = self.write(&batch);
-                (self, result)
-            });
-            let Ok((this, result)) = write.await else {
-                // The runtime is going away; what is left is accounted for as such.
+            let write = move |this: &mut Self| this.write(&batch);
+            let Some(this) = deliver(self, spans, queue.ledger(), &failures, write).await else {
                 return;
             };
             self = this;
-            match result {
-                Ok(()) => queue.ledger().sent(spans),
-                Err(error) => {
-                    queue.ledger().failed(spans);
-                    if let Some(suppressed) = failures.admit(Instant::now()) {
-                        tracing::warn!(%error, spans, suppressed, "cannot write spans as JSON");
-                    }
-                }
-            }
         }
     }
 

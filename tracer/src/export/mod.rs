@@ -4,6 +4,7 @@
 //! tasks on one thread, `tracer-export`; a slow or dead destination holds up neither another one
 //! nor the thread that submits. Must not know exchanges, connections or where spans come from.
 
+mod blocking;
 mod choice;
 pub mod console;
 mod file;
