@@ -97,6 +97,7 @@ impl<'a> Agent<'a> {
                 self.capture.decide_process(pid, decision.traced, lineage(&decision))?;
             }
         }
+        tracing::warn!("processes multiply too fast to find all; restart the agent once they rest");
         Ok(())
     }
 

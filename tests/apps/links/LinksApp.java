@@ -53,7 +53,7 @@ public class LinksApp {
         };
         HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", port), BACKLOG);
         server.setExecutor(handlers);
-        server.createContext("/work/", exchange -> answer(exchange, calls));
+        server.createContext("/plan/", exchange -> answer(exchange, calls));
         server.start();
     }
 

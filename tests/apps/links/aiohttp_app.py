@@ -48,6 +48,6 @@ def new_loop():
 
 
 app = web.Application()
-app.router.add_get("/work/{tag}", work)
+app.router.add_get("/plan/{tag}", work)
 app.cleanup_ctx.append(client)
 web.run_app(app, host="127.0.0.1", port=int(os.environ["PORT"]), print=None, loop=new_loop())

@@ -79,6 +79,6 @@ func work(w http.ResponseWriter, r *http.Request) {
 }
 
 func main() {
-	http.HandleFunc("/work/", work)
+	http.HandleFunc("/plan/", work)
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
 }

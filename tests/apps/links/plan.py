@@ -17,7 +17,7 @@ def steps(query):
 
 
 def leaf_urls(path):
-    """URLs of the calls of the request for `/work/TAG`, in order, without end."""
+    """URLs of the calls of the request for `/plan/TAG`, in order, without end."""
     tag = path.split("/")[2]
     number = 0
     while True:

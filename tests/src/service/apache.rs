@@ -38,7 +38,7 @@ impl fmt::Display for Mpm {
     }
 }
 
-/// Serves one PHP page for all paths under `/work/`, each connection in a process of its own.
+/// Serves one PHP page for all paths under `/plan/`, each connection in a process of its own.
 pub fn apache_php(page: &Path, connections: u32, environment: &[(&str, &str)]) -> Result<Service> {
     let module = php_module()?;
     start(Mpm::Prefork, connections, environment, |directory| {
@@ -46,7 +46,7 @@ pub fn apache_php(page: &Path, connections: u32, environment: &[(&str, &str)]) -
         Ok(format!(
             "LoadModule alias_module {MODULES}/mod_alias.so
 LoadModule php_module {}
-AliasMatch ^/work/ {page}
+AliasMatch ^/plan/ {page}
 <FilesMatch \\.php$>
     SetHandler application/x-httpd-php
 </FilesMatch>",

@@ -95,7 +95,7 @@ impl Load {
 
     fn target(&self, tag: Tag) -> String {
         match self.entry {
-            Entry::Application => format!("/work/{}?plan={}", tag.0, self.plan(tag)),
+            Entry::Application => format!("/plan/{}?plan={}", tag.0, self.plan(tag)),
             Entry::Proxy => Call { tag, number: 0 }.path(),
         }
     }

@@ -25,7 +25,7 @@ fn span(kind: Kind, trace: &str, id: &str, parent: Option<&str>, path: &str) -> 
 }
 
 fn server(trace: &str, id: &str, tag: u32) -> Span {
-    span(Kind::Server, trace, id, None, &format!("/work/{tag}"))
+    span(Kind::Server, trace, id, None, &format!("/plan/{tag}"))
 }
 
 fn client(trace: &str, parent: Option<&str>, tag: u32, number: u8) -> Span {

@@ -38,7 +38,7 @@ enum Step {
 }
 
 impl Tag {
-    /// The tag in a path like `/work/17` or `/leaf/17/2`.
+    /// The tag in a path like `/plan/17` or `/leaf/17/2`.
     pub(crate) fn in_path(path: &str) -> Option<Self> {
         path.split('/').nth(2)?.parse().ok().map(Self)
     }
@@ -146,8 +146,8 @@ mod tests {
         let call = Call { tag: Tag(17), number: 2 };
         assert_eq!(Call::in_path(&call.path()), Some(call));
         assert_eq!(Tag::in_path(&call.path()), Some(Tag(17)));
-        assert_eq!(Tag::in_path("/work/17"), Some(Tag(17)));
+        assert_eq!(Tag::in_path("/plan/17"), Some(Tag(17)));
         assert_eq!(Tag::in_path("/"), None);
-        assert_eq!(Call::in_path("/work/17/2"), None);
+        assert_eq!(Call::in_path("/plan/17/2"), None);
     }
 }
