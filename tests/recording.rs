@@ -37,6 +37,9 @@ fn replayed(recording: &Path) -> Result<Spans> {
     Ok(spans)
 }
 
+/// OTLP: the parent came with the request.
+const REMOTE: u32 = 0x300;
+
 fn read(file: &Path) -> Result<Spans> {
     let mut spans = Vec::new();
     Spans::each_in_file(file, |span| {
@@ -52,10 +55,12 @@ fn comparable(spans: &Spans) -> Vec<Span> {
     let mut spans: Vec<Span> = spans.iter().cloned().collect();
     for span in &mut spans {
         span.span_id.clear();
-        if span.parent_span_id.is_none() {
+        let parent_is_remote = span.flags & REMOTE == REMOTE;
+        if !parent_is_remote {
             span.trace_id.clear();
-            // The random bits of a context of our own.
-            span.trace_state.clear();
+            if let Some(parent) = &mut span.parent_span_id {
+                parent.clear();
+            }
         }
     }
     spans.sort_by_key(|span| (span.start, span.end, span.kind == Kind::Client));

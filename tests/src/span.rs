@@ -177,6 +177,8 @@ impl Spans {
                 serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
             append(&mut spans, &request).with_context(|| format!("not OTLP: {line}"))?;
         }
+        // In the order they ended, whenever their place in a trace was settled.
+        spans.sort_by_key(|span| span.end);
         Ok(Self(spans))
     }
 

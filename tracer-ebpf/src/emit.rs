@@ -65,6 +65,7 @@ pub(crate) struct Moved {
     pub(crate) time: u64,
     pub(crate) tgid: u32,
     pub(crate) tid: u32,
+    pub(crate) waits: u32,
 }
 
 /// Reports moved bytes: the first ones copied as far as the message's budget goes, the last ones
@@ -93,7 +94,7 @@ pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved) 
         offset: moved.offset,
         len,
         turn: state.turn,
-        padding: 0,
+        waits: moved.waits,
     };
     // Nothing of an earlier call may pass for this one's bytes.
     scratch.cursor.filled = 0;

@@ -18,6 +18,8 @@ pub mod record {
     pub const DATA: u8 = 4;
     /// A [`super::CloseRecord`].
     pub const CLOSE: u8 = 5;
+    /// A [`super::ConnectRecord`].
+    pub const CONNECT: u8 = 6;
 }
 
 /// Direction of a [`DataRecord`]; zero means none yet in [`ConnState::last_direction`].
@@ -143,6 +145,26 @@ pub struct DataRecord {
     pub len: u32,
     /// Direction changes before this call.
     pub turn: u32,
+    /// How often the thread has waited for something in its life, modulo 2^32.
+    pub waits: u32,
+}
+
+/// A thread begins to connect a socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ConnectRecord {
+    /// Kind.
+    pub header: RecordHeader,
+    /// Connection.
+    pub conn: u64,
+    /// Monotonic nanoseconds.
+    pub time: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// As in [`DataRecord`].
+    pub waits: u32,
     /// Keeps the size a multiple of eight.
     pub padding: u32,
 }
@@ -329,6 +351,8 @@ pub enum Counter {
     RingFullOpen,
     /// Close records that did not fit.
     RingFullClose,
+    /// Connect records that did not fit.
+    RingFullConnect,
     /// Process records that did not fit (tried again with the next data).
     RingFullProcess,
     /// Exchanges of closed connections that no record told of.
@@ -348,4 +372,4 @@ pub enum Counter {
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: u32 = 12;
+pub const COUNTERS: u32 = 13;

@@ -6,17 +6,19 @@ use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::{
-    ConnState, ExitRecord, ProcessState, RecordHeader, close, phase, process_flag, record, setting,
+    ConnState, ConnectRecord, Counter, ExitRecord, ProcessState, RecordHeader, close, phase,
+    process_flag, record, setting,
 };
 
 use crate::emit::{closed, never_told, now, output};
 use crate::kernel::read;
-use crate::maps::{CONNECTIONS, PROCESS_TABLE, bump_setting};
+use crate::maps::{CONNECTIONS, PROCESS_TABLE, bump_setting, count};
 use crate::offsets::at;
-use crate::processes::{is_selected_port, select_by_port};
-use crate::state::{AddressedSocket, Socket, TypedSocket};
-use crate::transfer::holds_unread;
+use crate::processes::{is_selected_port, may_be_target, select_by_port};
+use crate::state::{AddressedSocket, Socket, TypedSocket, state_of};
+use crate::transfer::{holds_unread, inode_of};
 
+const SYN_SENT: i32 = 2;
 const FIN_WAIT1: i32 = 4;
 const CLOSE: i32 = 7;
 const LAST_ACK: i32 = 9;
@@ -29,6 +31,11 @@ pub fn socket_state(ctx: BtfTracePointContext) -> i32 {
     let new_state: i32 = ctx.arg(2);
     match new_state {
         LISTEN => listening(socket as u64),
+        SYN_SENT if at::STATE_IN_MAP() != 0 => {
+            let address = socket as u64;
+            connecting(AddressedSocket { address, inode: inode_of(address) });
+        }
+        SYN_SENT => connecting(TypedSocket(socket)),
         FIN_WAIT1 | LAST_ACK | CLOSE if at::STATE_IN_MAP() != 0 => {
             let socket = AddressedSocket { address: socket as u64, inode: 0 };
             if closing(socket, new_state) {
@@ -68,6 +75,35 @@ fn listening(socket: u64) {
     // Process 1 listens on behalf of others (socket activation); its children are everybody.
     if tgid > 1 && is_selected_port(port) {
         select_by_port(tgid);
+    }
+}
+
+/// Reports which thread connects: the request that this is for may be written much later, from an
+/// event loop that has long turned to other things.
+#[inline(always)]
+fn connecting<S: Socket>(socket: S) {
+    // SAFETY: no preconditions.
+    let thread = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (thread >> 32) as u32;
+    if u64::from(tgid) == at::AGENT_TGID() || !may_be_target(tgid) {
+        return;
+    }
+    let state = state_of(socket);
+    if state.is_null() {
+        return;
+    }
+    let event = ConnectRecord {
+        header: RecordHeader { kind: record::CONNECT, detail: 0, unreadable: 0, tail: 0, head: 0 },
+        // SAFETY: checked for null.
+        conn: unsafe { (*state).id },
+        time: now(),
+        tgid,
+        tid: thread as u32,
+        waits: S::waits(),
+        padding: 0,
+    };
+    if !output((&raw const event).cast(), size_of::<ConnectRecord>() as u64) {
+        count(Counter::RingFullConnect, 1);
     }
 }
 

@@ -51,6 +51,14 @@ pub(crate) fn admits(tgid: u32, socket: u64, scratch: &mut Scratch) -> bool {
     true
 }
 
+/// Whether the process may be a target, without telling the agent of it yet.
+#[inline(always)]
+pub(crate) fn may_be_target(tgid: u32) -> bool {
+    // SAFETY: copied at once.
+    let known = unsafe { PROCESS_TABLE.get(tgid) }.map(|state| state.verdict);
+    known.unwrap_or(at::DEFAULT_VERDICT() as u8) != verdict::SKIP
+}
+
 #[inline(always)]
 fn first_verdict() -> u8 {
     let mut index = 0;

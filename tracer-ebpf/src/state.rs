@@ -4,7 +4,8 @@ use core::ffi::c_void;
 use core::ptr::null_mut;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_sk_storage_get, bpf_skc_to_tcp_sock,
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_sk_storage_get,
+    bpf_skc_to_tcp_sock,
 };
 use tracer_ebpf::{ConnState, Counter};
 
@@ -24,6 +25,8 @@ pub(crate) trait Socket: Copy {
     fn create(&self) -> *mut ConnState;
     /// Reads a field of `struct sock`, or of `struct tcp_sock` if this came from [`Socket::as_tcp`].
     fn field<T: Copy + Default>(&self, offset: u64) -> T;
+    /// How often the current thread has waited for something in its life.
+    fn waits() -> u32;
     /// The same socket, if it has TCP sequence numbers (not so Unix sockets and multipath TCP).
     fn as_tcp(&self) -> Option<Self>;
 }
@@ -53,6 +56,15 @@ impl Socket for TypedSocket {
     fn field<T: Copy + Default>(&self, offset: u64) -> T {
         // SAFETY: the offset is that of a field of this type, by the loader; the socket is alive.
         unsafe { self.0.cast::<u8>().add(offset as usize).cast::<T>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn waits() -> u32 {
+        // SAFETY: the helper returns the current task, known to the verifier, which checks the load.
+        unsafe {
+            let task = bpf_get_current_task_btf().cast::<u8>();
+            task.add(at::TASK_WAITS() as usize).cast::<u64>().read_volatile() as u32
+        }
     }
 
     #[inline(always)]
@@ -108,6 +120,13 @@ impl Socket for AddressedSocket {
     #[inline(always)]
     fn field<T: Copy + Default>(&self, offset: u64) -> T {
         read(self.address + offset).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn waits() -> u32 {
+        // SAFETY: no preconditions.
+        let task = unsafe { bpf_get_current_task() };
+        read::<u64>(task + at::TASK_WAITS()).unwrap_or_default() as u32
     }
 
     #[inline(always)]

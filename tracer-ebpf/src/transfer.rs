@@ -125,7 +125,7 @@ pub(crate) fn observe<S: Socket>(
         state.opened = 1;
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
-    let moved = Moved { offset, time, tgid, tid: thread as u32 };
+    let moved = Moved { offset, time, tgid, tid: thread as u32, waits: S::waits() };
     emit::data(scratch, state, &moved);
     state.last_time = time;
 }
@@ -337,7 +337,7 @@ fn open(socket: u64, state: &ConnState, time: u64, scratch: &mut Scratch) -> boo
 }
 
 #[inline(always)]
-fn inode_of(socket: u64) -> u64 {
+pub(crate) fn inode_of(socket: u64) -> u64 {
     let outer = read::<u64>(socket + at::SOCK_SOCKET()).unwrap_or(0);
     let file = read::<u64>(outer + at::SOCKET_FILE()).unwrap_or(0);
     let inode = read::<u64>(file + at::FILE_INODE()).unwrap_or(0);

@@ -173,6 +173,9 @@ pub struct Data<'a> {
     /// How often the connection changed direction before this call. Counts messages even where
     /// events are lost: without pipelining a request and its response are two turns.
     pub turn: u32,
+    /// How often the thread has waited for something in its life, modulo 2^32. Between two equal
+    /// counts it ran, or was ready to, all the time.
+    pub waits: u32,
     /// The first bytes of the range; shorter than `len` when the copy budget was used up.
     #[serde(borrow)]
     pub head: &'a [u8],
@@ -181,6 +184,22 @@ pub struct Data<'a> {
     pub tail: &'a [u8],
     /// Set when content is missing for another reason than the budget.
     pub unreadable: Option<Unreadable>,
+}
+
+/// A thread begins to connect a socket. May precede the connection's [`Opened`], or be all that is
+/// ever heard of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connecting {
+    /// The connection to be.
+    pub conn: ConnId,
+    /// When.
+    pub time: KernelTime,
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// As in [`Data::waits`].
+    pub waits: u32,
 }
 
 /// How far a connection was closed.
@@ -253,6 +272,8 @@ pub enum Event<'a> {
         /// When.
         time: KernelTime,
     },
+    /// A connection is being made.
+    Connecting(Connecting),
     /// First sight of a connection.
     Opened(Opened),
     /// Bytes moved.
@@ -268,6 +289,7 @@ impl Event<'_> {
         match self {
             Self::Process(event) => event.time,
             Self::ProcessGone { time, .. } => *time,
+            Self::Connecting(event) => event.time,
             Self::Opened(event) => event.time,
             Self::Data(event) => event.time,
             Self::Closed(event) => event.time,

@@ -73,6 +73,8 @@ pub struct Ends {
     pub local: End,
     /// The other end.
     pub remote: End,
+    /// As in [`Opened::unix_pair`](crate::event::Opened::unix_pair).
+    pub unix_pair: (u64, u64),
 }
 
 /// A header field: its name in lower case, and its value.
@@ -142,7 +144,7 @@ pub struct Exchange {
     /// The connection's ends.
     pub ends: Arc<Ends>,
     /// The request.
-    pub request: RequestHead,
+    pub request: Arc<RequestHead>,
     /// The final response head, if one was seen.
     pub response: Option<ResponseHead>,
     /// First request byte read (server) or written (client).

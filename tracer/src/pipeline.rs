@@ -8,11 +8,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::conn::{self, Connections};
-use crate::event::{ConnId, Event, KernelTime};
+use crate::event::{CloseKind, ConnId, Event, KernelTime};
 use crate::exchange::{Exchange, Role};
+use crate::link::{self, Began, Linker, Placed};
 use crate::protocol::{LossReason, Observation, Verdict};
 use crate::target::{Process, ProcessCounts, Processes};
-use crate::trace::context::{IdSource, extract};
+use crate::trace::context::IdSource;
 use crate::trace::{Span, SpanBuilder};
 
 /// What an event led to.
@@ -37,15 +38,20 @@ pub struct CoreCounts {
     pub lost_exchanges: BTreeMap<&'static str, u64>,
 }
 
-/// Connections, processes and span building, joined.
+/// A finished exchange that waits for its place in a trace.
+type Held = (Box<Exchange>, Arc<Process>);
+
+/// Connections, processes, parents and span building, joined.
 #[derive(Debug)]
 pub struct Pipeline {
     connections: Connections,
     processes: Processes,
+    linker: Linker<Held>,
     spans: SpanBuilder,
     ids: IdSource,
     counts: CoreCounts,
     observations: Vec<Observation>,
+    placed: Vec<Placed<Held>>,
 }
 
 impl Pipeline {
@@ -53,16 +59,19 @@ impl Pipeline {
     pub fn new(
         connections: Connections,
         processes: Processes,
+        linker: link::timing::Options,
         spans: SpanBuilder,
         ids: IdSource,
     ) -> Self {
         Self {
             connections,
             processes,
+            linker: Linker::new(linker),
             spans,
             ids,
             counts: CoreCounts::default(),
             observations: Vec::new(),
+            placed: Vec::new(),
         }
     }
 
@@ -74,10 +83,24 @@ impl Pipeline {
             }
             // In a replay the recording says what became of it.
             Event::Process(_) => {}
-            Event::ProcessGone { pid, time } => self.processes.on_gone(*pid, *time),
-            Event::Opened(_) | Event::Data(_) | Event::Closed(_) => {
+            Event::ProcessGone { pid, time } => {
+                self.processes.on_gone(*pid, *time);
+                self.linker.on_gone(*pid);
+            }
+            Event::Connecting(connecting) => self.linker.on_connecting(connecting),
+            Event::Opened(_) => self.connections.on_event(event, &mut self.observations),
+            Event::Data(data) => {
+                self.linker.before_data(data);
                 self.connections.on_event(event, &mut self.observations);
-                self.settle(outputs);
+                self.settle(data.time, outputs);
+                self.linker.after_data(data);
+            }
+            Event::Closed(closed) => {
+                self.connections.on_event(event, &mut self.observations);
+                self.settle(closed.time, outputs);
+                if closed.kind == CloseKind::Gone {
+                    self.linker.on_closed(closed.conn);
+                }
             }
         }
     }
@@ -91,13 +114,17 @@ impl Pipeline {
     pub fn on_tick(&mut self, now: KernelTime, outputs: &mut Vec<Output>) {
         self.connections.on_tick(now, &mut self.observations);
         self.processes.expire(now);
-        self.settle(outputs);
+        self.settle(now, outputs);
+        self.linker.on_tick(now, &mut self.ids, &mut self.placed);
+        self.build_placed(outputs);
     }
 
     /// Ends the run: what is still open is counted, nothing is invented.
     pub fn finish(&mut self, outputs: &mut Vec<Output>) {
         self.connections.finish(&mut self.observations);
-        self.settle(outputs);
+        self.settle(KernelTime::default(), outputs);
+        self.linker.finish(&mut self.ids, &mut self.placed);
+        self.build_placed(outputs);
     }
 
     /// What was produced and lost.
@@ -115,38 +142,58 @@ impl Pipeline {
         self.processes.counts()
     }
 
-    fn settle(&mut self, outputs: &mut Vec<Output>) {
+    /// How parents were found.
+    pub fn link_counts(&self) -> &link::Counters {
+        self.linker.counters()
+    }
+
+    fn settle(&mut self, now: KernelTime, outputs: &mut Vec<Output>) {
         let mut observations = std::mem::take(&mut self.observations);
         for observation in observations.drain(..) {
             match observation {
-                Observation::Finished(exchange) => self.finished(&exchange, outputs),
+                Observation::RequestBegan { id, role, pid, tid, at, ends, request } => {
+                    let began = Began { id, role, pid, tid, at, ends: &ends, request: &request };
+                    self.linker.on_began(&began, &mut self.ids, &mut self.placed);
+                }
+                Observation::ResponseBegan { id, tid, .. } => {
+                    self.linker.on_response(id, tid, &mut self.ids, &mut self.placed);
+                }
+                Observation::Finished(exchange) => self.finished(exchange, outputs),
                 Observation::Verdict { conn, verdict } => {
                     outputs.push(Output::Verdict(conn, verdict));
                 }
-                Observation::Lost { reason, exchanges, .. } => self.lost(reason, exchanges),
-                // Moments that parent linking will be interested in.
-                Observation::RequestBegan { .. } | Observation::ResponseBegan { .. } => {}
+                Observation::Lost { id, reason, exchanges, .. } => {
+                    if let Some(id) = id {
+                        self.linker.on_lost(id, now, &mut self.ids, &mut self.placed);
+                    }
+                    self.lost(reason, exchanges);
+                }
             }
         }
         self.observations = observations;
+        self.build_placed(outputs);
     }
 
-    fn finished(&mut self, exchange: &Exchange, outputs: &mut Vec<Output>) {
+    fn finished(&mut self, exchange: Box<Exchange>, outputs: &mut Vec<Output>) {
         let resolved = self.processes.counts().resolved;
         let process = self.processes.at(exchange.pid, exchange.start);
         if self.processes.counts().resolved != resolved {
             outputs.push(Output::Process(Arc::clone(&process)));
         }
-        match exchange.role {
-            Role::Server => self.counts.server_spans += 1,
-            Role::Client => self.counts.client_spans += 1,
+        let (id, end) = (exchange.id, exchange.end);
+        self.linker.on_finished(id, (exchange, process), end, &mut self.ids, &mut self.placed);
+    }
+
+    /// Makes spans of the exchanges whose place is settled.
+    fn build_placed(&mut self, outputs: &mut Vec<Output>) {
+        for Placed { exchange: (exchange, process), place, origin } in self.placed.drain(..) {
+            match exchange.role {
+                Role::Server => self.counts.server_spans += 1,
+                Role::Client => self.counts.client_spans += 1,
+            }
+            let resource = Arc::clone(&process.resource);
+            outputs.push(Output::Span(self.spans.build(&exchange, &place, &origin, resource)));
         }
-        let context = match extract(&exchange.request.headers) {
-            Some(remote) => self.ids.child_of_remote(remote),
-            None => self.ids.root(),
-        };
-        let resource = Arc::clone(&process.resource);
-        outputs.push(Output::Span(self.spans.build(exchange, context, resource)));
     }
 
     fn lost(&mut self, reason: LossReason, exchanges: u32) {
@@ -156,7 +203,6 @@ impl Pipeline {
         }
     }
 }
-
 /// The reason as it stands in reports.
 fn reason_name(reason: LossReason) -> &'static str {
     match reason {

@@ -4,13 +4,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tracer_ebpf::{
-    ARGUMENTS, CloseRecord, DataRecord, ENVIRONMENT, ExitRecord, OpenRecord, ProcessRecord,
-    RecordHeader, UNIX_PATH, close, direction, end_known, record, unreadable, verdict,
+    ARGUMENTS, CloseRecord, ConnectRecord, DataRecord, ENVIRONMENT, ExitRecord, OpenRecord,
+    ProcessRecord, RecordHeader, UNIX_PATH, close, direction, end_known, record, unreadable,
+    verdict,
 };
 
 use crate::event::{
-    CloseKind, Closed, ConnId, Data, Direction, Endpoint, Event, KernelTime, Opened, Pid,
-    ProcessSeen, StreamOffset, Tid, Unreadable,
+    CloseKind, Closed, ConnId, Connecting, Data, Direction, Endpoint, Event, KernelTime, Opened,
+    Pid, ProcessSeen, StreamOffset, Tid, Unreadable,
 };
 
 /// `AF_INET` and `AF_UNIX`; everything else announced is `AF_INET6`.
@@ -35,6 +36,7 @@ pub(super) fn event(bytes: &[u8]) -> Result<Event<'_>, MalformedRecord> {
         record::DATA => data(bytes),
         record::OPEN => opened(bytes),
         record::CLOSE => closed(bytes),
+        record::CONNECT => take(bytes).map(connecting),
         record::PROCESS => process(bytes),
         record::EXIT => take(bytes).map(|exit: ExitRecord| Event::ProcessGone {
             pid: Pid(exit.tgid),
@@ -66,6 +68,7 @@ fn data(bytes: &[u8]) -> Option<Event<'_>> {
         offset: StreamOffset(data.offset),
         len: data.len,
         turn: data.turn,
+        waits: data.waits,
         head,
         tail,
         unreadable: match data.header.unreadable {
@@ -76,6 +79,16 @@ fn data(bytes: &[u8]) -> Option<Event<'_>> {
             _ => Some(Unreadable::UnknownCall),
         },
     }))
+}
+
+fn connecting(record: ConnectRecord) -> Event<'static> {
+    Event::Connecting(Connecting {
+        conn: ConnId(record.conn),
+        time: KernelTime(record.time),
+        pid: Pid(record.tgid),
+        tid: Tid(record.tid),
+        waits: record.waits,
+    })
 }
 
 fn opened(bytes: &[u8]) -> Option<Event<'static>> {
@@ -195,6 +208,7 @@ impl Plain for RecordHeader {}
 impl Plain for DataRecord {}
 impl Plain for OpenRecord {}
 impl Plain for CloseRecord {}
+impl Plain for ConnectRecord {}
 impl Plain for ExitRecord {}
 
 fn take<T: Plain>(bytes: &[u8]) -> Option<T> {

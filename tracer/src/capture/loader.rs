@@ -360,6 +360,7 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("TASK_TGID", "task_struct", "tgid"),
     ("TASK_COMM", "task_struct", "comm"),
     ("TASK_START", "task_struct", "start_time"),
+    ("TASK_WAITS", "task_struct", "nvcsw"),
     ("MM_ARG_START", "mm_struct", "arg_start"),
     ("MM_ARG_END", "mm_struct", "arg_end"),
     ("MM_ENV_START", "mm_struct", "env_start"),

@@ -22,6 +22,8 @@ pub struct KernelCounters {
     pub ring_full_open: u64,
     /// Connection ends that found the ring full.
     pub ring_full_close: u64,
+    /// Notes of connecting threads that found the ring full.
+    pub ring_full_connect: u64,
     /// Process announcements that found the ring full (tried again).
     pub ring_full_process: u64,
     /// Exchanges of closed connections that no record told of.
@@ -55,6 +57,7 @@ pub(super) fn read<M: Borrow<MapData>>(map: &CounterMap<M>) -> KernelCounters {
         ring_full_bytes: sum(Counter::RingFullBytes),
         ring_full_open: sum(Counter::RingFullOpen),
         ring_full_close: sum(Counter::RingFullClose),
+        ring_full_connect: sum(Counter::RingFullConnect),
         ring_full_process: sum(Counter::RingFullProcess),
         lost_exchanges: sum(Counter::LostExchanges),
         connection_table_full: sum(Counter::ConnectionTableFull),

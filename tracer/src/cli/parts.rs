@@ -7,6 +7,7 @@ use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
 use tracer::export::{self, ExportHandle, SpanSink};
+use tracer::link;
 use tracer::pipeline::Pipeline;
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
@@ -76,7 +77,13 @@ pub(crate) fn pipeline(
     );
     let connections =
         Connections::new(conn::Options { max_connections, interest, ..conn::Options::default() });
-    Ok(Pipeline::new(connections, processes, builder, IdSource::random()))
+    Ok(Pipeline::new(
+        connections,
+        processes,
+        link::timing::Options::default(),
+        builder,
+        IdSource::random(),
+    ))
 }
 
 /// The exporters, started. Warnings about the environment go to standard error.

@@ -46,6 +46,7 @@ impl Connection {
             ends: Arc::new(Ends {
                 local: End::new(opened.local.clone()),
                 remote: End::new(opened.remote.clone()),
+                unix_pair: opened.unix_pair,
             }),
             sent: Stream::default(),
             received: Stream::default(),

@@ -105,7 +105,7 @@ impl Connections {
             Event::Data(data) => self.on_data(data, out),
             Event::Opened(opened) => self.on_opened(opened, out),
             Event::Closed(closed) => self.on_closed(closed, out),
-            Event::Process(_) | Event::ProcessGone { .. } => {}
+            Event::Process(_) | Event::ProcessGone { .. } | Event::Connecting(_) => {}
         }
     }
 

@@ -1,6 +1,587 @@
-//! Parents: which inbound request of a process caused which outbound one.
+//! Parents: which inbound request of a process caused which outbound one, and which outbound
+//! request of one process is the inbound request of another.
 //!
-//! Knows requests and calls as intervals with names. Must not know OTLP, headers of any protocol,
-//! or how bytes were captured.
+//! Takes what connections observed, in order, and holds every exchange until its place in a trace
+//! is settled for good. Evidence comes in kinds, the strongest first; without evidence a call
+//! stays a root, because a missing link is honest and a wrong one is a lie. Must not know OTLP,
+//! how bytes were captured, or any clock but the times it is told.
 
+mod by_timing;
+mod family;
+mod hopes;
+mod pairs;
+mod threads;
 pub mod timing;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Tid};
+use crate::exchange::{Ends, ExchangeId, RequestHead, Role};
+use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
+use by_timing::ByTiming;
+use family::{Family, Settled};
+use hopes::{Hope, Hopes};
+use pairs::Pairs;
+use threads::{Clue, Threads};
+use timing::Confidence;
+
+/// Nanoseconds that a server's half waits for the client's: that is written down when the call
+/// that sent it returns, which may be after the server has read it.
+const PAIR_WINDOW: u64 = 150_000_000;
+/// Exchanges held at once; beyond, the oldest undecided ones are settled with what is known.
+const MAX_HELD: usize = 32_768;
+
+/// What decided a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The request carried the context that the parent had received.
+    Header,
+    /// Both ends of the connection were seen.
+    Pair,
+    /// The thread that made the call was handling that request and no other.
+    Thread,
+    /// The thread that made the call wrote that request's response next.
+    Worker,
+    /// The call was written at once after something of that request was read.
+    Tick,
+    /// No other request was open.
+    Sole,
+    /// It was by far the most likely one.
+    Timing,
+}
+
+impl Kind {
+    /// As spans and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Pair => "pair",
+            Self::Thread | Self::Worker => "thread",
+            Self::Tick => "tick",
+            Self::Sole => "sole",
+            Self::Timing => "timing",
+        }
+    }
+}
+
+/// Where an exchange comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// Nobody that is known.
+    Root,
+    /// The span whose context it carries.
+    Remote(Box<RemoteContext>),
+    /// Another exchange that was seen.
+    Child {
+        /// Which.
+        parent: ExchangeId,
+        /// How that is known.
+        kind: Kind,
+        /// Requests that it could have been, this one included.
+        candidates: usize,
+        /// How sure that is, where it is not certain.
+        confidence: Option<Confidence>,
+    },
+    /// One of several requests, but not sure enough which.
+    Unclear {
+        /// How many.
+        candidates: usize,
+        /// The likeliest one's place, if all of them belong to one trace.
+        related: Option<Box<SpanContext>>,
+    },
+}
+
+impl Origin {
+    fn parent(&self) -> Option<ExchangeId> {
+        match self {
+            Self::Child { parent, .. } => Some(*parent),
+            Self::Root | Self::Remote(_) | Self::Unclear { .. } => None,
+        }
+    }
+}
+
+/// An exchange that just began.
+#[derive(Clone, Debug)]
+pub struct Began<'a> {
+    /// Identity.
+    pub id: ExchangeId,
+    /// Which end was observed.
+    pub role: Role,
+    /// Process.
+    pub pid: Pid,
+    /// Thread that read or wrote the first byte.
+    pub tid: Tid,
+    /// When.
+    pub at: KernelTime,
+    /// The connection's ends.
+    pub ends: &'a Arc<Ends>,
+    /// The request.
+    pub request: &'a RequestHead,
+}
+
+/// A finished exchange with its place in a trace.
+#[derive(Debug)]
+pub struct Placed<T> {
+    /// What was handed in when it finished.
+    pub exchange: T,
+    /// Its place.
+    pub place: Arc<SpanContext>,
+    /// Where that comes from.
+    pub origin: Origin,
+}
+
+/// How many exchanges were linked, by what, since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Calls and requests with a parent, by kind.
+    pub linked: BTreeMap<&'static str, u64>,
+    /// Calls that had several possible parents and got none.
+    pub unclear: u64,
+    /// Exchanges settled early because too many were held.
+    pub settled_early: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    role: Role,
+    pid: Pid,
+    tid: Tid,
+    at: KernelTime,
+    /// The context that the request carried.
+    carried: Option<Box<RemoteContext>>,
+    /// Of a call: the request that caused it.
+    parent: Option<ExchangeId>,
+}
+
+/// The thread that moved bytes, and the request it did that for as far as was known before.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    tid: Tid,
+    waits: u32,
+    request: Option<ExchangeId>,
+}
+
+/// The server's half of an exchange, and where it comes from if the other half is not seen.
+#[derive(Debug)]
+struct Unpaired {
+    id: ExchangeId,
+    at: KernelTime,
+    otherwise: Origin,
+}
+
+/// All evidence, and all that waits for it.
+#[derive(Debug)]
+pub struct Linker<T> {
+    family: Family<T>,
+    threads: Threads,
+    pairs: Pairs,
+    timing: ByTiming,
+    open: HashMap<ExchangeId, Open>,
+    /// The newest exchange of each connection.
+    newest: HashMap<ConnId, ExchangeId>,
+    /// Server halves that wait for their client's, oldest first.
+    unpaired: VecDeque<Unpaired>,
+    /// What the data that is being looked at is about.
+    moment: Option<Moment>,
+    /// Calls whose parent threads may yet prove.
+    hopes: Hopes,
+    hold: u64,
+    counters: Counters,
+}
+
+impl<T> Linker<T> {
+    /// Knows nothing yet.
+    pub fn new(options: timing::Options) -> Self {
+        Self {
+            family: Family::new(),
+            threads: Threads::default(),
+            pairs: Pairs::default(),
+            timing: ByTiming::new(options),
+            hopes: Hopes::default(),
+            hold: u64::try_from(options.hold.as_nanos()).unwrap_or(u64::MAX),
+            open: HashMap::new(),
+            newest: HashMap::new(),
+            unpaired: VecDeque::new(),
+            moment: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// How many exchanges were linked so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A connection is being made.
+    pub fn on_connecting(&mut self, event: &Connecting) {
+        self.threads.on_connecting(event.conn, event.tid, event.waits, event.time);
+    }
+
+    /// Bytes are about to be looked at: what begins now, begins by this thread.
+    pub fn before_data(&mut self, data: &Data<'_>) {
+        let request = self.request_of(data.conn);
+        self.moment = Some(Moment { tid: data.tid, waits: data.waits, request });
+    }
+
+    /// Bytes were looked at, and what they began or ended was told.
+    pub fn after_data(&mut self, data: &Data<'_>) {
+        let before = self.moment.take().and_then(|moment| moment.request);
+        if data.direction == Direction::Receive {
+            // The last byte of a response ends the call, but was read for its request.
+            let request = self.request_of(data.conn).or(before);
+            self.threads.on_read(data.tid, data.waits, data.time, request);
+        }
+    }
+
+    /// The request that a connection is used for at the moment.
+    fn request_of(&self, conn: ConnId) -> Option<ExchangeId> {
+        let id = self.newest.get(&conn)?;
+        let open = self.open.get(id)?;
+        if open.role == Role::Server { Some(*id) } else { open.parent }
+    }
+
+    /// An exchange began.
+    pub fn on_began(&mut self, began: &Began<'_>, ids: &mut IdSource, placed: &mut Vec<Placed<T>>) {
+        let carried = extract(&began.request.headers).map(Box::new);
+        let Began { id, role, pid, tid, at, .. } = *began;
+        self.family.begin(id);
+        self.newest.insert(id.conn, id);
+        let mut settled = Vec::new();
+        match role {
+            Role::Server => {
+                let otherwise = carried.clone().map_or(Origin::Root, Origin::Remote);
+                self.open.insert(id, Open { role, pid, tid, at, carried, parent: None });
+                self.threads.on_request(id, pid, tid, at);
+                let decisions = self.timing.on_request(id, pid, began.request, at);
+                self.take_decisions(decisions, ids, &mut settled);
+                match self.pairs.meet(id, role, began.ends, at) {
+                    Some(call) => self.pair(call, id, ids, &mut settled),
+                    None => self.unpaired.push_back(Unpaired { id, at, otherwise }),
+                }
+            }
+            Role::Client => {
+                let parent = self.call(began, carried.clone(), ids, &mut settled);
+                self.open.insert(id, Open { role, pid, tid, at, carried, parent });
+                if let Some(request) = self.pairs.meet(id, role, began.ends, at) {
+                    self.pair(id, request, ids, &mut settled);
+                }
+            }
+        }
+        while self.family.len() > MAX_HELD {
+            let Some(oldest) = self.unpaired.pop_front() else { break };
+            self.counters.settled_early += u64::from(!self.family.is_decided(oldest.id));
+            self.family.decide(oldest.id, oldest.otherwise, ids, &mut settled);
+        }
+        hand_on(settled, placed);
+    }
+
+    /// A final response began; `tid` wrote or read its first byte.
+    pub fn on_response(
+        &mut self,
+        id: ExchangeId,
+        tid: Tid,
+        ids: &mut IdSource,
+        placed: &mut Vec<Placed<T>>,
+    ) {
+        let Some(open) = self.open.get(&id) else { return };
+        if open.role == Role::Client {
+            return self.threads.on_call_answered(open.pid, open.tid, tid);
+        }
+        let pid = open.pid;
+        let work = self.threads.on_response(id, pid, tid);
+        for call in work.own {
+            if self.hopes.expect(call, (id, Kind::Worker)) {
+                self.family.keep(id);
+            }
+        }
+        for call in work.others {
+            self.hopes.expect_nothing_of_thread(call);
+        }
+        let mut settled = Vec::new();
+        self.settle_hopes(pid, ids, &mut settled);
+        hand_on(settled, placed);
+    }
+
+    /// An exchange is over. It is given back once its place is settled.
+    pub fn on_finished(
+        &mut self,
+        id: ExchangeId,
+        exchange: T,
+        at: KernelTime,
+        ids: &mut IdSource,
+        placed: &mut Vec<Placed<T>>,
+    ) {
+        let mut settled = Vec::new();
+        self.close(id, at, ids, &mut settled);
+        self.family.finish(id, exchange, &mut settled);
+        hand_on(settled, placed);
+    }
+
+    /// An exchange that began will never be reported.
+    pub fn on_lost(
+        &mut self,
+        id: ExchangeId,
+        at: KernelTime,
+        ids: &mut IdSource,
+        placed: &mut Vec<Placed<T>>,
+    ) {
+        let mut settled = Vec::new();
+        self.close(id, at, ids, &mut settled);
+        self.family.lose(id, ids, &mut settled);
+        hand_on(settled, placed);
+    }
+
+    /// A connection is gone.
+    pub fn on_closed(&mut self, conn: ConnId) {
+        self.newest.remove(&conn);
+        self.threads.on_closed(conn);
+    }
+
+    /// A process exited.
+    pub fn on_gone(&mut self, pid: Pid) {
+        self.threads.on_gone(pid);
+    }
+
+    /// Time passed.
+    pub fn on_tick(&mut self, now: KernelTime, ids: &mut IdSource, placed: &mut Vec<Placed<T>>) {
+        let mut settled = Vec::new();
+        let late = |half: &Unpaired| now.nanos_since(half.at) >= PAIR_WINDOW;
+        while self.unpaired.front().is_some_and(late)
+            && let Some(half) = self.unpaired.pop_front()
+        {
+            self.family.decide(half.id, half.otherwise, ids, &mut settled);
+        }
+        self.pairs.expire(KernelTime(now.0.saturating_sub(PAIR_WINDOW)));
+        self.threads.expire(now);
+        let decisions = self.timing.on_tick(now);
+        self.take_decisions(decisions, ids, &mut settled);
+        let late = KernelTime(now.0.saturating_sub(self.hold));
+        for resolved in self.hopes.give_up(late) {
+            self.settle_hope(resolved, ids, &mut settled);
+        }
+        hand_on(settled, placed);
+    }
+
+    /// Nothing more will come: settles everything with what is known.
+    pub fn finish(&mut self, ids: &mut IdSource, placed: &mut Vec<Placed<T>>) {
+        let mut settled = Vec::new();
+        while let Some(half) = self.unpaired.pop_front() {
+            self.family.decide(half.id, half.otherwise, ids, &mut settled);
+        }
+        let decisions = self.timing.finish();
+        self.take_decisions(decisions, ids, &mut settled);
+        for resolved in self.hopes.give_up(KernelTime(u64::MAX)) {
+            self.settle_hope(resolved, ids, &mut settled);
+        }
+        for id in self.family.undecided() {
+            self.family.decide(id, Origin::Root, ids, &mut settled);
+        }
+        hand_on(settled, placed);
+    }
+
+    /// A call of a process: looks for the request that caused it, and gives it if it is known.
+    fn call(
+        &mut self,
+        began: &Began<'_>,
+        carried: Option<Box<RemoteContext>>,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) -> Option<ExchangeId> {
+        let Began { id, pid, tid, at, .. } = *began;
+        let waits = self.moment.filter(|moment| moment.tid == tid).map(|moment| moment.waits);
+        let clue = self.threads.on_call(id, pid, tid, waits, at);
+        let origin = match carried {
+            Some(carried) => match self.brought_by(pid, &carried, clue) {
+                Some(brought) => brought.origin(),
+                // Somebody else's context: its owner is the parent.
+                None => Some(Origin::Remote(carried)),
+            },
+            None => clue.origin(),
+        };
+        if let (None, Clue::Unclear { candidates, probable }) = (&origin, clue) {
+            if let Some((request, _)) = probable {
+                self.family.keep(request);
+            }
+            self.hopes.add(id, Hope::new(pid, at, candidates, probable));
+        }
+        let parent = origin.as_ref().map(Origin::parent);
+        let open = &self.open;
+        let decisions = self.timing.on_call(id, pid, began.request, parent, at, || {
+            let requests = open.iter().filter(|(_, it)| it.role == Role::Server && it.pid == pid);
+            requests.map(|(id, it)| (*id, it.at)).collect()
+        });
+        if let Some(origin) = origin {
+            self.count(&origin);
+            self.family.decide(id, origin, ids, settled);
+        }
+        self.take_decisions(decisions, ids, settled);
+        self.settle_hopes(pid, ids, settled);
+        parent.flatten()
+    }
+
+    /// The request of `pid` that brought the context a call carries; `None` if none did.
+    fn brought_by(&self, pid: Pid, carried: &RemoteContext, clue: Clue) -> Option<Clue> {
+        let brought = |open: &Open| {
+            let context = open.carried.as_deref();
+            open.role == Role::Server
+                && open.pid == pid
+                && context.is_some_and(|it| (it.trace, it.span) == (carried.trace, carried.span))
+        };
+        if let Clue::Parent { parent, .. } = clue
+            && self.open.get(&parent).is_some_and(brought)
+        {
+            return Some(clue);
+        }
+        let mut bringers = self.open.iter().filter(|(_, open)| brought(open));
+        match (bringers.next(), bringers.next()) {
+            (Some((parent, _)), None) => {
+                Some(Clue::Parent { parent: *parent, kind: Kind::Header, candidates: 1 })
+            }
+            _ => None,
+        }
+    }
+
+    /// Both ends of one exchange are known.
+    fn pair(
+        &mut self,
+        call: ExchangeId,
+        request: ExchangeId,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        if self.family.is_decided(request) || !self.family.contains(call) {
+            return;
+        }
+        let origin =
+            Origin::Child { parent: call, kind: Kind::Pair, candidates: 1, confidence: None };
+        self.count(&origin);
+        self.family.decide(request, origin, ids, settled);
+    }
+
+    /// An exchange is over, well or not.
+    fn close(
+        &mut self,
+        id: ExchangeId,
+        at: KernelTime,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        let Some(open) = self.open.remove(&id) else { return };
+        match open.role {
+            Role::Server => {
+                self.threads.on_answered(id, open.pid);
+                if self.timing.waits_for(open.pid) {
+                    self.family.keep(id);
+                }
+                let decisions = self.timing.on_answered(id, open.pid, at);
+                self.take_decisions(decisions, ids, settled);
+            }
+            Role::Client => {
+                self.threads.on_call_over(id, open.tid);
+                let decisions = self.timing.on_returned(id, open.pid, at);
+                self.take_decisions(decisions, ids, settled);
+            }
+        }
+    }
+
+    fn take_decisions(
+        &mut self,
+        decisions: by_timing::Decisions,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        for (call, decision) in decisions.calls {
+            let origin = self.origin(&decision);
+            // What threads prove is better than a likelihood, but may come later.
+            if let Some(origin) = self.hopes.otherwise(call, origin) {
+                self.settle_call(call, origin, ids, settled);
+            }
+        }
+        for request in decisions.released {
+            self.family.release(request);
+        }
+    }
+
+    /// Settles calls of which threads have proven enough, or will not.
+    fn settle_hopes(&mut self, pid: Pid, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
+        let threads = &self.threads;
+        for resolved in self.hopes.resolve(pid, |kind| threads.trust(pid, kind)) {
+            self.settle_hope(resolved, ids, settled);
+        }
+    }
+
+    fn settle_hope(
+        &mut self,
+        resolved: hopes::Resolved,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        let hopes::Resolved { call, origin, released } = resolved;
+        // Without an origin it is still up to timing.
+        if let Some(origin) = origin {
+            self.settle_call(call, origin, ids, settled);
+        }
+        if let Some(request) = released {
+            self.family.release(request);
+        }
+    }
+
+    fn settle_call(
+        &mut self,
+        call: ExchangeId,
+        origin: Origin,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        if self.family.is_decided(call) {
+            return;
+        }
+        self.count(&origin);
+        if let Some(open) = self.open.get_mut(&call) {
+            open.parent = origin.parent();
+        }
+        self.family.decide(call, origin, ids, settled);
+    }
+
+    fn origin(&self, decision: &timing::Decision) -> Origin {
+        let candidates = decision.candidate_count;
+        if let Some(parent) = decision.parent().and_then(|request| self.timing.exchange(request)) {
+            let confidence = Some(decision.confidence);
+            return Origin::Child { parent, kind: Kind::Timing, candidates, confidence };
+        }
+        if candidates == 0 {
+            return Origin::Root;
+        }
+        let place = |request| self.family.place(self.timing.exchange(request)?);
+        let related = decision
+            .sole_trace(|request| place(request).map(|place| place.trace))
+            .and_then(|_| place(decision.likeliest?))
+            .map(|place| Box::new((**place).clone()));
+        Origin::Unclear { candidates, related }
+    }
+
+    fn count(&mut self, origin: &Origin) {
+        match origin {
+            Origin::Child { kind, .. } => {
+                *self.counters.linked.entry(kind.name()).or_default() += 1;
+            }
+            Origin::Unclear { .. } => self.counters.unclear += 1,
+            Origin::Root | Origin::Remote(_) => {}
+        }
+    }
+}
+
+fn hand_on<T>(settled: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {
+    placed.extend(settled.into_iter().map(|settled| Placed {
+        exchange: settled.held,
+        place: settled.place,
+        origin: settled.origin,
+    }));
+}
+
+#[cfg(test)]
+mod tests;

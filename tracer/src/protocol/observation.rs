@@ -2,8 +2,10 @@
 //!
 //! Plain values; must not know how they were found or what becomes of them.
 
+use std::sync::Arc;
+
 use crate::event::{ConnId, KernelTime, Pid, Tid};
-use crate::exchange::{Exchange, ExchangeId, Role};
+use crate::exchange::{Ends, Exchange, ExchangeId, RequestHead, Role};
 
 /// One finding, in the order of the events that caused it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub enum Observation {
         tid: Tid,
         /// When it did.
         at: KernelTime,
+        /// The connection's ends.
+        ends: Arc<Ends>,
+        /// What is requested.
+        request: Arc<RequestHead>,
     },
     /// A final response head is complete.
     ResponseBegan {

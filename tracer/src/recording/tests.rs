@@ -73,6 +73,7 @@ fn data<'a>(number: u64, head: &'a [u8], tail: &'a [u8]) -> Entry<'a> {
         offset: StreamOffset(number as u32),
         len: head.len() as u32,
         turn: 1,
+        waits: 3,
         head,
         tail,
         unreadable: None,

@@ -26,9 +26,10 @@ use super::redact::{Redaction, split_credentials};
 use super::resource::Resource;
 use super::route::{RoutePattern, RouteTable};
 use super::semconv::{KNOWN_METHODS, OTHER, attribute, error_type};
-use super::span::{Span, SpanKind, Status, Value};
+use super::span::{Link, Span, SpanKind, Status, Value};
 use crate::event::ClockOffset;
 use crate::exchange::{End, Exchange, Field, HeaderInterest, HttpVersion, Outcome, Role};
+use crate::link::Origin;
 use address::{Authority, Headers, unnamed_authority};
 use target::Target;
 
@@ -94,11 +95,12 @@ impl SpanBuilder {
         }
     }
 
-    /// The span of `exchange`, at the place that `context` gives it.
+    /// The span of `exchange`, at the place that `context` gives it for the reason `origin`.
     pub fn build(
         &mut self,
         exchange: &Exchange,
-        context: SpanContext,
+        context: &SpanContext,
+        origin: &Origin,
         resource: Arc<Resource>,
     ) -> Span {
         let mut attributes = Attributes(Vec::with_capacity(USUAL_ATTRIBUTES));
@@ -131,6 +133,7 @@ impl SpanBuilder {
             attributes.text(attribute::ERROR_TYPE, error);
         }
         self.describe_captured(exchange, &mut attributes);
+        describe_origin(origin, &mut attributes);
 
         let start = self.clock.unix_nanos(exchange.start);
         Span {
@@ -139,7 +142,7 @@ impl SpanBuilder {
             parent: context.parent,
             parent_is_remote: context.parent_is_remote,
             flags: context.flags,
-            state: context.state,
+            state: context.state.clone(),
             name,
             kind: match exchange.role {
                 Role::Server => SpanKind::Server,
@@ -149,7 +152,7 @@ impl SpanBuilder {
             end: self.clock.unix_nanos(exchange.end).max(start),
             status,
             attributes: attributes.0,
-            links: Vec::new(),
+            links: related(origin),
             resource,
         }
     }
@@ -303,6 +306,34 @@ fn describe_network(exchange: &Exchange, attributes: &mut Attributes) {
     attributes.text(attribute::NETWORK_PROTOCOL_VERSION, version);
 }
 
+/// How the parent was found, where no header told it.
+fn describe_origin(origin: &Origin, attributes: &mut Attributes) {
+    let candidates = match origin {
+        Origin::Root | Origin::Remote(_) => return,
+        Origin::Child { kind, candidates, confidence, .. } => {
+            attributes.text(attribute::TRACER_LINK, kind.name());
+            if let Some(confidence) = confidence {
+                attributes.double(attribute::TRACER_LINK_CONFIDENCE, confidence.probability());
+            }
+            *candidates
+        }
+        Origin::Unclear { candidates, .. } => *candidates,
+    };
+    if candidates > 1 {
+        attributes.int(attribute::TRACER_LINK_CANDIDATES, candidates as i64);
+    }
+}
+
+/// The reference to the trace that a call certainly belongs to, though its parent is not clear.
+fn related(origin: &Origin) -> Vec<Link> {
+    match origin {
+        Origin::Unclear { related: Some(related), .. } => {
+            vec![Link { trace: related.trace, span: related.span, attributes: Vec::new() }]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Why the operation counts as failed; `None` if it does not.
 fn error_type(exchange: &Exchange) -> Option<SmolStr> {
     let status = exchange.response.as_ref().map(|response| response.status);
@@ -336,6 +367,10 @@ impl Attributes {
 
     fn int(&mut self, name: &'static str, value: i64) {
         self.0.push((Cow::Borrowed(name), Value::Int(value)));
+    }
+
+    fn double(&mut self, name: &'static str, value: f64) {
+        self.0.push((Cow::Borrowed(name), Value::Double(value)));
     }
 
     fn address(&mut self, name: &'static str, end: &End) {

@@ -41,6 +41,9 @@ pub mod attribute {
     pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
     pub const SERVER_ADDRESS: &str = "server.address";
     pub const SERVER_PORT: &str = "server.port";
+    pub const TRACER_LINK: &str = "tracer.link";
+    pub const TRACER_LINK_CANDIDATES: &str = "tracer.link.candidates";
+    pub const TRACER_LINK_CONFIDENCE: &str = "tracer.link.confidence";
     pub const URL_FULL: &str = "url.full";
     pub const URL_PATH: &str = "url.path";
     pub const URL_QUERY: &str = "url.query";

@@ -120,6 +120,7 @@ impl Wire {
             offset,
             len: bytes.len() as u32,
             turn: self.turn,
+            waits: 0,
             head: &[],
             tail: &[],
             unreadable: None,

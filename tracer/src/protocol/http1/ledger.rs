@@ -6,6 +6,7 @@
 //! use more turns than two; while they are seen, nothing is inferred from turns.)
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::side::Kind;
 use crate::event::KernelTime;
@@ -155,6 +156,8 @@ impl Ledger {
             pid: exchange.pid,
             tid: exchange.tid,
             at: exchange.start,
+            ends: Arc::clone(&exchange.ends),
+            request: Arc::clone(&exchange.request),
         });
         self.pending.push_back(pending);
     }

@@ -62,7 +62,7 @@ impl Http1 {
             pid: began.pid,
             tid: began.tid,
             ends: Arc::clone(host.ends),
-            request: head,
+            request: Arc::new(head),
             response: None,
             start: began.time,
             response_start: None,

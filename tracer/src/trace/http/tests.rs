@@ -11,7 +11,7 @@ fn inet(text: &str) -> Endpoint {
 }
 
 fn ends(local: Endpoint, remote: Endpoint) -> Arc<Ends> {
-    Arc::new(Ends { local: End::new(local), remote: End::new(remote) })
+    Arc::new(Ends { local: End::new(local), remote: End::new(remote), unix_pair: (0, 0) })
 }
 
 fn fields(fields: &[(&str, &str)]) -> Vec<Field> {
@@ -34,12 +34,12 @@ fn exchange(role: Role, method: &str, target: &str, headers: &[(&str, &str)]) ->
         pid: Pid(1),
         tid: Tid(1),
         ends: ends(local, remote),
-        request: RequestHead {
+        request: Arc::new(RequestHead {
             method: method.into(),
             target: target.into(),
             version: HttpVersion::Http11,
             headers: fields(headers),
-        },
+        }),
         response: Some(response(200)),
         start: KernelTime(1_000),
         response_start: Some(KernelTime(2_000)),
@@ -57,7 +57,7 @@ fn build_with(options: SpanOptions, exchange: &Exchange) -> Span {
         attributes: vec![("service.name".into(), Value::Text("shop".into()))],
     });
     let context = IdSource::seeded(1).root();
-    SpanBuilder::new(options, ClockOffset(500)).build(exchange, context, resource)
+    SpanBuilder::new(options, ClockOffset(500)).build(exchange, &context, &Origin::Root, resource)
 }
 
 fn build(exchange: &Exchange) -> Span {
@@ -281,7 +281,7 @@ fn targets_without_path_or_query_claim_none() {
 fn unix_sockets_have_a_path_and_no_port() {
     let mut exchange = exchange(Role::Client, "GET", "/a", &[]);
     exchange.ends = ends(inet("10.0.0.1:8080"), Endpoint::Unix("/run/app.sock".into()));
-    exchange.request.version = HttpVersion::Http10;
+    Arc::make_mut(&mut exchange.request).version = HttpVersion::Http10;
     exchange.response = None;
     let span = build(&exchange);
     assert_eq!(attribute(&span, "network.peer.address").as_deref(), Some("/run/app.sock"));
@@ -290,7 +290,7 @@ fn unix_sockets_have_a_path_and_no_port() {
     assert_eq!(attribute(&span, "url.full").as_deref(), Some("http://localhost/a"));
     assert_eq!(attribute(&span, "network.protocol.version").as_deref(), Some("1.0"));
 
-    exchange.request.headers = fields(&[("host", "localhost")]);
+    Arc::make_mut(&mut exchange.request).headers = fields(&[("host", "localhost")]);
     assert_eq!(attribute(&build(&exchange), "server.port").as_deref(), Some("80"), "of the URL");
 
     exchange.ends = ends(inet("10.0.0.1:8080"), Endpoint::Unix(String::new()));
@@ -309,7 +309,7 @@ fn the_version_is_the_lower_one() {
     ];
     for (request, answered, version) in rows {
         let mut exchange = exchange(Role::Server, "GET", "/", &[]);
-        exchange.request.version = request;
+        Arc::make_mut(&mut exchange.request).version = request;
         exchange.response = answered.map(|version| ResponseHead { version, ..response(200) });
         let span = build(&exchange);
         assert_eq!(attribute(&span, "network.protocol.version").as_deref(), Some(version));
@@ -361,7 +361,8 @@ fn the_context_decides_the_place_and_time_never_runs_backwards() {
     let child = ids.child_of(&root);
     let span = SpanBuilder::new(SpanOptions::default(), ClockOffset(0)).build(
         &exchange,
-        child.clone(),
+        &child,
+        &Origin::Root,
         resource,
     );
     assert_eq!((span.trace, span.id, span.parent), (root.trace, child.span, Some(root.span)));

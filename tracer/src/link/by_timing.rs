@@ -1,0 +1,225 @@
+//! The last resort at work: which processes need [`timing`](super::timing), and what it is told of
+//! them.
+//!
+//! A process is modelled from its first call on that nothing else could decide; until then, and
+//! for all other processes, nothing is spent. Requests that a waiting call may belong to are asked
+//! to be kept until no such call is left.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::timing::{
+    CallId, Decision, Evidence, Moment, Observation, Operation, Options, RequestId, Service, Timing,
+};
+use crate::event::{KernelTime, Pid};
+use crate::exchange::{ExchangeId, RequestHead};
+
+/// Segments of a path that name an operation; what follows is data more often than not.
+const NAMING_SEGMENTS: usize = 3;
+
+/// Calls that are decided now, and requests that no waiting call can belong to any more.
+#[derive(Debug, Default)]
+pub(super) struct Decisions {
+    pub(super) calls: Vec<(ExchangeId, Decision)>,
+    pub(super) released: Vec<ExchangeId>,
+}
+
+#[derive(Debug)]
+pub(super) struct ByTiming {
+    timing: Timing,
+    hold: u64,
+    /// Undecided calls of each modelled process.
+    waiting: HashMap<Pid, usize>,
+    next: u64,
+    requests: HashMap<ExchangeId, RequestId>,
+    request_exchanges: HashMap<RequestId, ExchangeId>,
+    calls: HashMap<ExchangeId, CallId>,
+    call_exchanges: HashMap<CallId, (ExchangeId, Pid)>,
+    /// Answered requests that are kept, oldest first.
+    answered: VecDeque<(KernelTime, ExchangeId)>,
+}
+
+impl ByTiming {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            timing: Timing::new(options),
+            hold: u64::try_from(options.hold.as_nanos()).unwrap_or(u64::MAX),
+            waiting: HashMap::new(),
+            next: 0,
+            requests: HashMap::new(),
+            request_exchanges: HashMap::new(),
+            calls: HashMap::new(),
+            call_exchanges: HashMap::new(),
+            answered: VecDeque::new(),
+        }
+    }
+
+    /// Whether an undecided call may belong to a request of this process.
+    pub(super) fn waits_for(&self, pid: Pid) -> bool {
+        self.waiting.get(&pid).is_some_and(|calls| *calls > 0)
+    }
+
+    /// The exchange that the model calls by this handle.
+    pub(super) fn exchange(&self, request: RequestId) -> Option<ExchangeId> {
+        self.request_exchanges.get(&request).copied()
+    }
+
+    pub(super) fn on_request(
+        &mut self,
+        id: ExchangeId,
+        pid: Pid,
+        head: &RequestHead,
+        at: KernelTime,
+    ) -> Decisions {
+        if !self.waiting.contains_key(&pid) {
+            return Decisions::default();
+        }
+        let request = self.name_request(id);
+        self.observe(pid, at, Moment::Arrived { request, operation: operation(head, false) })
+    }
+
+    /// `parent` is what is known already: nothing, or that it is a root, or whose child it is.
+    /// `open` lists the process' open requests, asked for when its modelling begins.
+    pub(super) fn on_call(
+        &mut self,
+        id: ExchangeId,
+        pid: Pid,
+        head: &RequestHead,
+        parent: Option<Option<ExchangeId>>,
+        at: KernelTime,
+        open: impl FnOnce() -> Vec<(ExchangeId, KernelTime)>,
+    ) -> Decisions {
+        let mut decisions = Decisions::default();
+        if !self.waiting.contains_key(&pid) {
+            if parent.is_some() {
+                return decisions;
+            }
+            self.waiting.insert(pid, 0);
+            let mut open = open();
+            open.sort_by_key(|(id, began)| (*began, id.conn));
+            for (id, began) in open {
+                let request = self.name_request(id);
+                let operation = Operation::named("", "");
+                decisions.extend(self.observe(pid, began, Moment::Arrived { request, operation }));
+            }
+        }
+        let evidence = match parent {
+            None => Evidence::Nothing,
+            Some(None) => Evidence::Root,
+            Some(Some(parent)) => match self.requests.get(&parent) {
+                Some(request) => Evidence::Parent(*request),
+                None => Evidence::Root,
+            },
+        };
+        self.next += 1;
+        let call = CallId(self.next);
+        self.calls.insert(id, call);
+        if parent.is_none() {
+            self.call_exchanges.insert(call, (id, pid));
+            *self.waiting.entry(pid).or_default() += 1;
+        }
+        let operation = operation(head, true);
+        decisions.extend(self.observe(pid, at, Moment::Called { call, operation, evidence }));
+        decisions
+    }
+
+    pub(super) fn on_answered(&mut self, id: ExchangeId, pid: Pid, at: KernelTime) -> Decisions {
+        let Some(request) = self.requests.get(&id).copied() else { return Decisions::default() };
+        let mut decisions = self.observe(pid, at, Moment::Answered { request });
+        if self.waits_for(pid) {
+            self.answered.push_back((at, id));
+        } else {
+            self.forget_request(id);
+            decisions.released.push(id);
+        }
+        decisions
+    }
+
+    pub(super) fn on_returned(&mut self, id: ExchangeId, pid: Pid, at: KernelTime) -> Decisions {
+        match self.calls.remove(&id) {
+            Some(call) => self.observe(pid, at, Moment::Returned { call }),
+            None => Decisions::default(),
+        }
+    }
+
+    pub(super) fn on_tick(&mut self, now: KernelTime) -> Decisions {
+        let decided = self.timing.advance(now);
+        let mut decisions = self.translate(decided);
+        let none_waits = self.waiting.values().all(|calls| *calls == 0);
+        while let Some((at, id)) = self.answered.front().copied()
+            && (none_waits || now.nanos_since(at) > self.hold)
+        {
+            self.answered.pop_front();
+            self.forget_request(id);
+            decisions.released.push(id);
+        }
+        decisions
+    }
+
+    pub(super) fn finish(&mut self) -> Decisions {
+        let decided = self.timing.flush();
+        let mut decisions = self.translate(decided);
+        for (_, id) in std::mem::take(&mut self.answered) {
+            decisions.released.push(id);
+        }
+        decisions
+    }
+
+    fn observe(&mut self, pid: Pid, at: KernelTime, moment: Moment) -> Decisions {
+        let service = Service(u64::from(pid.0));
+        let decided = self.timing.observe(&Observation { service, at, moment });
+        self.translate(decided)
+    }
+
+    fn translate(&mut self, decided: Vec<Decision>) -> Decisions {
+        let mut decisions = Decisions::default();
+        for decision in decided {
+            let Some((exchange, pid)) = self.call_exchanges.remove(&decision.call) else {
+                continue;
+            };
+            if let Some(waiting) = self.waiting.get_mut(&pid) {
+                *waiting = waiting.saturating_sub(1);
+            }
+            decisions.calls.push((exchange, decision));
+        }
+        decisions
+    }
+
+    fn name_request(&mut self, id: ExchangeId) -> RequestId {
+        self.next += 1;
+        let request = RequestId(self.next);
+        self.requests.insert(id, request);
+        self.request_exchanges.insert(request, id);
+        request
+    }
+
+    fn forget_request(&mut self, id: ExchangeId) {
+        if let Some(request) = self.requests.remove(&id) {
+            self.request_exchanges.remove(&request);
+        }
+    }
+}
+
+impl Decisions {
+    fn extend(&mut self, other: Self) {
+        self.calls.extend(other.calls);
+        self.released.extend(other.released);
+    }
+}
+
+/// What a request asks for, as far as that tells how it behaves: the method, the beginning of the
+/// path without what looks like data, and of a call the host that is asked.
+fn operation(head: &RequestHead, outbound: bool) -> Operation {
+    let target = head
+        .target
+        .split_once("://")
+        .map_or(&*head.target, |(_, rest)| rest.find('/').map_or("", |path| &rest[path..]));
+    let path = target.split(['?', '#']).next().unwrap_or("");
+    let mut name = head.method.to_string();
+    for segment in path.split('/').filter(|segment| !segment.is_empty()).take(NAMING_SEGMENTS) {
+        name.push('/');
+        let data = segment.bytes().any(|byte| byte.is_ascii_digit());
+        name.push_str(if data { "*" } else { segment });
+    }
+    let host = head.headers.iter().find(|(name, _)| outbound && *name == "host");
+    Operation::named(&name, host.map_or("", |(_, host)| host))
+}

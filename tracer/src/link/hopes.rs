@@ -1,0 +1,143 @@
+//! Calls whose parent is not known when they begin, but may be proven by what threads do later:
+//! by whose response the thread writes next, or by the process showing a habit often enough.
+//!
+//! Keeps what is probable and what holds otherwise; knows nothing of why.
+
+use std::collections::HashMap;
+
+use super::threads::Trust;
+use super::{Kind, Origin};
+use crate::event::{KernelTime, Pid};
+use crate::exchange::ExchangeId;
+
+/// Calls waited for at once; further ones are not waited for.
+const MAX_HOPES: usize = 16_384;
+
+/// One call.
+#[derive(Debug)]
+pub(super) struct Hope {
+    pid: Pid,
+    began: KernelTime,
+    candidates: usize,
+    /// The parent, if the process can be trusted with this kind of evidence.
+    probable: Option<(ExchangeId, Kind)>,
+    /// The thread's next response may still tell.
+    of_thread: bool,
+    /// What timing said meanwhile.
+    otherwise: Option<Origin>,
+}
+
+impl Hope {
+    pub(super) fn new(
+        pid: Pid,
+        began: KernelTime,
+        candidates: usize,
+        probable: Option<(ExchangeId, Kind)>,
+    ) -> Self {
+        Self { pid, began, candidates, probable, of_thread: true, otherwise: None }
+    }
+
+    fn resolved(self, call: ExchangeId, origin: Option<Origin>) -> Resolved {
+        Resolved { call, origin, released: self.probable.map(|(request, _)| request) }
+    }
+}
+
+/// A call that is waited for no longer.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) call: ExchangeId,
+    /// Where it comes from; `None` if timing has not said yet.
+    pub(super) origin: Option<Origin>,
+    /// A request that need not be kept for it any more.
+    pub(super) released: Option<ExchangeId>,
+}
+
+/// All calls that are waited for.
+#[derive(Debug, Default)]
+pub(super) struct Hopes {
+    hopes: HashMap<ExchangeId, Hope>,
+    by_process: HashMap<Pid, Vec<ExchangeId>>,
+}
+
+impl Hopes {
+    pub(super) fn add(&mut self, call: ExchangeId, hope: Hope) {
+        if self.hopes.len() < MAX_HOPES {
+            self.by_process.entry(hope.pid).or_default().push(call);
+            self.hopes.insert(call, hope);
+        }
+    }
+
+    /// The thread's response came: this is the parent, if that means anything. Returns whether the
+    /// request is needed from now on.
+    pub(super) fn expect(&mut self, call: ExchangeId, probable: (ExchangeId, Kind)) -> bool {
+        let Some(hope) = self.hopes.get_mut(&call) else { return false };
+        hope.of_thread = false;
+        if hope.probable.is_some() {
+            return false;
+        }
+        hope.probable = Some(probable);
+        true
+    }
+
+    /// The thread's response came, and the call cannot be for it.
+    pub(super) fn expect_nothing_of_thread(&mut self, call: ExchangeId) {
+        if let Some(hope) = self.hopes.get_mut(&call) {
+            hope.of_thread = false;
+        }
+    }
+
+    /// Notes what timing says; gives it back if nothing better is hoped for.
+    pub(super) fn otherwise(&mut self, call: ExchangeId, origin: Origin) -> Option<Origin> {
+        match self.hopes.get_mut(&call) {
+            Some(hope) => {
+                hope.otherwise = Some(origin);
+                None
+            }
+            None => Some(origin),
+        }
+    }
+
+    /// Calls of a process that need not wait any longer, given how far it can be trusted.
+    pub(super) fn resolve(&mut self, pid: Pid, trust: impl Fn(Kind) -> Trust) -> Vec<Resolved> {
+        let Some(calls) = self.by_process.get_mut(&pid) else { return Vec::new() };
+        let hopes = &mut self.hopes;
+        let mut resolved = Vec::new();
+        calls.retain(|call| {
+            let Some(hope) = hopes.get(call) else { return false };
+            let origin = match hope.probable.map(|(parent, kind)| (parent, kind, trust(kind))) {
+                Some((parent, kind, Trust::Given)) => Some(Origin::Child {
+                    parent,
+                    kind,
+                    candidates: hope.candidates,
+                    confidence: None,
+                }),
+                Some((.., Trust::Open)) => return true,
+                _ if hope.of_thread && trust(Kind::Worker) != Trust::Denied => return true,
+                _ => None,
+            };
+            if let Some(hope) = hopes.remove(call) {
+                let origin = origin.or_else(|| hope.otherwise.clone());
+                resolved.push(hope.resolved(*call, origin));
+            }
+            false
+        });
+        if calls.is_empty() {
+            self.by_process.remove(&pid);
+        }
+        resolved
+    }
+
+    /// Gives up what began before `time`.
+    pub(super) fn give_up(&mut self, time: KernelTime) -> Vec<Resolved> {
+        let late = self.hopes.iter().filter(|(_, hope)| hope.began < time);
+        let mut late: Vec<ExchangeId> = late.map(|(call, _)| *call).collect();
+        late.sort_by_key(|id| (id.conn, id.offset.0));
+        late.into_iter()
+            .filter_map(|call| {
+                let mut hope = self.hopes.remove(&call)?;
+                let origin = hope.otherwise.take();
+                Some(hope.resolved(call, origin))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,342 @@
+//! What threads tell of parents: who read which request last, and whether this process is one
+//! where that means anything.
+//!
+//! Kinds of process are told apart by what they do, never by name. In a *loyal* one a thread that
+//! reads a request also writes its response, and handles nothing else meanwhile: a call that it
+//! makes then is for that request. In a *diligent* one at least the thread that writes a response
+//! has done all the work for it: the calls it made since the response before are for this request,
+//! which is known only then. In a *prompt* one every call is written at once after something was
+//! read, as proxies do: it is for what was read last. In all others threads prove nothing. Knows
+//! exchanges by id, and no clock; times only order events.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Kind, Origin};
+use crate::event::{ConnId, KernelTime, Pid, Tid};
+use crate::exchange::ExchangeId;
+
+/// Threads remembered at once; beyond, those silent longest are forgotten.
+const MAX_THREADS: usize = 65_536;
+/// Connections being made that are remembered at once.
+const MAX_DIALED: usize = 65_536;
+/// Nanoseconds after which a connection that was never used is forgotten.
+const DIALED_FOR: u64 = 120 * 1_000_000_000;
+/// Unanswered requests of one process; beyond, nothing is concluded from threads.
+const MAX_OPEN: usize = 16_384;
+/// Calls of one thread without a response in between; of further ones nothing is proven.
+const MAX_MADE: usize = 64;
+/// Cases that are needed before a process' habit counts.
+const ENOUGH: u32 = 32;
+/// Cases after which older ones count half.
+const WINDOW: u32 = 8_192;
+/// Exceptions to a habit that are borne: one in so many cases.
+const BORNE: u32 = 1_000;
+
+/// What was going on when a call was made or its connection opened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spot {
+    /// The one request that the thread has read and nobody has answered.
+    alone: Option<ExchangeId>,
+    /// The request that the thread worked on when it last read something, if it has not waited for
+    /// anything since.
+    at_once: Option<ExchangeId>,
+}
+
+/// How often a process does what a rule relies on, lately.
+#[derive(Clone, Copy, Debug, Default)]
+struct Habit {
+    cases: u32,
+    exceptions: u32,
+}
+
+impl Habit {
+    fn observe(&mut self, as_expected: bool) {
+        self.cases += 1;
+        self.exceptions += u32::from(!as_expected);
+        if self.cases >= WINDOW {
+            self.cases /= 2;
+            self.exceptions /= 2;
+        }
+    }
+
+    fn trust(self) -> Trust {
+        if self.exceptions > 0 && self.exceptions * BORNE > self.cases {
+            Trust::Denied
+        } else if self.cases < ENOUGH {
+            Trust::Open
+        } else {
+            Trust::Given
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    /// Requests it read that are unanswered.
+    open: HashSet<ExchangeId>,
+    /// What it last read for.
+    baton: Option<ExchangeId>,
+    /// Its count of waits at that time.
+    waits: u32,
+    last: KernelTime,
+    /// Calls it made since it last began a response, and whether each is over.
+    made: Vec<Made>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    call: ExchangeId,
+    at: KernelTime,
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    /// Unanswered requests, by who read them.
+    open: HashMap<ExchangeId, (Tid, KernelTime)>,
+    loyal: Habit,
+    diligent: Habit,
+    prompt: Habit,
+}
+
+/// What a response tells of the calls that the thread which wrote it has made.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Those that can be for this request.
+    pub(super) own: Vec<ExchangeId>,
+    /// Those that cannot.
+    pub(super) others: Vec<ExchangeId>,
+}
+
+/// What is known of a call's parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clue {
+    /// No request was open.
+    Root,
+    /// It was this one.
+    Parent {
+        /// Which.
+        parent: ExchangeId,
+        /// Why.
+        kind: Kind,
+        /// Requests that were open.
+        candidates: usize,
+    },
+    /// One of several.
+    Unclear {
+        /// How many.
+        candidates: usize,
+        /// Which one it is if the process turns out to have the habit that this relies on.
+        probable: Option<(ExchangeId, Kind)>,
+    },
+}
+
+/// Whether a habit can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Not enough cases yet.
+    Open,
+    Given,
+    Denied,
+}
+
+impl Clue {
+    /// What it means for the call; `None` if that is still open.
+    pub(super) fn origin(self) -> Option<Origin> {
+        match self {
+            Self::Root => Some(Origin::Root),
+            Self::Parent { parent, kind, candidates } => {
+                Some(Origin::Child { parent, kind, candidates, confidence: None })
+            }
+            Self::Unclear { .. } => None,
+        }
+    }
+}
+
+/// All threads that were seen.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    threads: HashMap<Tid, Thread>,
+    processes: HashMap<Pid, Process>,
+    dialed: HashMap<ConnId, (KernelTime, Spot)>,
+}
+
+impl Threads {
+    /// A thread begins to make a connection.
+    pub(super) fn on_connecting(&mut self, conn: ConnId, tid: Tid, waits: u32, at: KernelTime) {
+        if self.dialed.len() < MAX_DIALED {
+            let spot = self.spot(tid, waits);
+            self.dialed.insert(conn, (at, spot));
+        }
+    }
+
+    /// A thread read something that belongs to `request`: a part of it, or of the response to a
+    /// call that it caused. `None` if that is not known.
+    pub(super) fn on_read(
+        &mut self,
+        tid: Tid,
+        waits: u32,
+        at: KernelTime,
+        request: Option<ExchangeId>,
+    ) {
+        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
+            self.forget_silent();
+        }
+        let thread = self.threads.entry(tid).or_default();
+        thread.baton = request;
+        thread.waits = waits;
+        thread.last = at;
+    }
+
+    /// A request began; `tid` read its first byte.
+    pub(super) fn on_request(&mut self, id: ExchangeId, pid: Pid, tid: Tid, at: KernelTime) {
+        let process = self.processes.entry(pid).or_default();
+        if process.open.len() >= MAX_OPEN {
+            return;
+        }
+        process.open.insert(id, (tid, at));
+        self.threads.entry(tid).or_default().open.insert(id);
+    }
+
+    /// A response began; `tid` wrote its first byte. Gives the calls it made since the last one.
+    pub(super) fn on_response(&mut self, id: ExchangeId, pid: Pid, tid: Tid) -> Work {
+        let Some(process) = self.processes.get_mut(&pid) else { return Work::default() };
+        let Some(&(reader, began)) = process.open.get(&id) else { return Work::default() };
+        let alone = self.threads.get(&reader).is_some_and(|thread| thread.open.len() == 1);
+        process.loyal.observe(reader == tid && alone);
+
+        let made = self.threads.get_mut(&tid).map(|thread| std::mem::take(&mut thread.made));
+        let made = made.unwrap_or_default();
+        for call in &made {
+            process.diligent.observe(call.over && call.at >= began);
+        }
+        let (own, others): (Vec<_>, Vec<_>) =
+            made.into_iter().partition(|call| call.over && call.at >= began);
+        let ids = |calls: Vec<Made>| calls.into_iter().map(|made| made.call).collect();
+        Work { own: ids(own), others: ids(others) }
+    }
+
+    /// Whether links of this kind are right in this process.
+    pub(super) fn trust(&self, pid: Pid, kind: Kind) -> Trust {
+        let Some(process) = self.processes.get(&pid) else { return Trust::Denied };
+        match kind {
+            Kind::Thread => process.loyal.trust(),
+            Kind::Worker => process.diligent.trust(),
+            Kind::Tick => process.prompt.trust(),
+            Kind::Header | Kind::Pair | Kind::Sole | Kind::Timing => Trust::Given,
+        }
+    }
+
+    /// A request was answered, or given up.
+    pub(super) fn on_answered(&mut self, id: ExchangeId, pid: Pid) {
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let Some((reader, _)) = process.open.remove(&id) else { return };
+        if let Some(thread) = self.threads.get_mut(&reader) {
+            thread.open.remove(&id);
+        }
+    }
+
+    /// A call's response began: `caller` wrote its request, `reader` reads.
+    pub(super) fn on_call_answered(&mut self, pid: Pid, caller: Tid, reader: Tid) {
+        if let Some(process) = self.processes.get_mut(&pid)
+            && !process.open.is_empty()
+        {
+            process.loyal.observe(caller == reader);
+        }
+    }
+
+    /// A call is over; `tid` made it.
+    pub(super) fn on_call_over(&mut self, id: ExchangeId, tid: Tid) {
+        if let Some(thread) = self.threads.get_mut(&tid)
+            && let Some(made) = thread.made.iter_mut().find(|made| made.call == id)
+        {
+            made.over = true;
+        }
+    }
+
+    /// A call began; says what is known of its parent.
+    pub(super) fn on_call(
+        &mut self,
+        id: ExchangeId,
+        pid: Pid,
+        tid: Tid,
+        waits: Option<u32>,
+        at: KernelTime,
+    ) -> Clue {
+        let dialed = self.dialed.remove(&id.conn).map(|(_, spot)| spot);
+        let here = waits.map_or_else(Spot::default, |waits| self.spot(tid, waits));
+        let Some(process) = self.processes.get_mut(&pid) else { return Clue::Root };
+        let candidates = process.open.len();
+        let open = |id: &ExchangeId| process.open.contains_key(id);
+        // The first call on a connection is the one it was made for.
+        let at_once = match dialed {
+            Some(spot) => spot.at_once.filter(open).or(here.at_once.filter(open)),
+            None => here.at_once.filter(open),
+        };
+        if candidates == 0 {
+            return Clue::Root;
+        }
+        process.prompt.observe(at_once.is_some());
+        let loyal = (here.alone.filter(open), Kind::Thread, process.loyal.trust());
+        let prompt = (at_once, Kind::Tick, process.prompt.trust());
+        let with = |wanted| {
+            [loyal, prompt].into_iter().find_map(|(parent, kind, trust)| {
+                parent.filter(|_| trust == wanted).map(|parent| (parent, kind))
+            })
+        };
+        if let Some((parent, kind)) = with(Trust::Given) {
+            return Clue::Parent { parent, kind, candidates };
+        }
+        let sole = process.open.keys().next().copied().filter(|_| candidates == 1);
+        let probable = with(Trust::Open);
+        let made = &mut self.threads.entry(tid).or_default().made;
+        if made.len() < MAX_MADE {
+            made.push(Made { call: id, at, over: false });
+        }
+        match sole {
+            Some(parent) => Clue::Parent { parent, kind: Kind::Sole, candidates },
+            None => Clue::Unclear { candidates, probable },
+        }
+    }
+
+    /// Nothing more will come of a connection.
+    pub(super) fn on_closed(&mut self, conn: ConnId) {
+        self.dialed.remove(&conn);
+    }
+
+    /// A process exited, and its threads with it.
+    pub(super) fn on_gone(&mut self, pid: Pid) {
+        if let Some(process) = self.processes.remove(&pid) {
+            for (tid, _) in process.open.values() {
+                self.threads.remove(tid);
+            }
+        }
+        self.threads.remove(&Tid(pid.0));
+    }
+
+    /// Forgets connections that were never used.
+    pub(super) fn expire(&mut self, now: KernelTime) {
+        self.dialed.retain(|_, (at, _)| now.nanos_since(*at) < DIALED_FOR);
+    }
+
+    fn spot(&self, tid: Tid, waits: u32) -> Spot {
+        let Some(thread) = self.threads.get(&tid) else { return Spot::default() };
+        Spot {
+            alone: thread.open.iter().next().copied().filter(|_| thread.open.len() == 1),
+            at_once: thread.baton.filter(|_| thread.waits == waits),
+        }
+    }
+
+    /// Makes room by forgetting the older half of the threads that have nothing open.
+    fn forget_silent(&mut self) {
+        let idle = self.threads.values().filter(|thread| thread.open.is_empty());
+        let mut times: Vec<KernelTime> = idle.map(|thread| thread.last).collect();
+        if times.is_empty() {
+            self.threads.clear();
+            return;
+        }
+        let middle = times.len() / 2;
+        let middle = *times.select_nth_unstable(middle).1;
+        self.threads.retain(|_, thread| !thread.open.is_empty() || thread.last > middle);
+    }
+}
