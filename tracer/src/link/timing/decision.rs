@@ -1,6 +1,7 @@
 //! What the model says about one call, and how sure it is.
 
 use super::Options;
+use super::habits::Habits;
 use super::observation::{CallId, RequestId};
 use super::undecided::Undecided;
 
@@ -54,25 +55,27 @@ impl Decision {
         }
     }
 
-    /// `likeliest` comes with its uncalibrated probability; `doubt` is the service's.
+    /// `likeliest` comes with its uncalibrated probability; `habits` are the service's.
     pub(super) fn new(
         call: Undecided,
         likeliest: Option<(RequestId, f64)>,
-        doubt: f64,
+        habits: &Habits,
         options: &Options,
     ) -> Self {
-        let confidence = likeliest.map_or(Confidence(0.0), |(_, p)| calibrate(p, doubt));
+        let confidence = likeliest.map_or(Confidence(0.0), |(_, p)| calibrate(p, habits.doubt()));
         Self {
             call: call.call,
             likeliest: likeliest.map(|(request, _)| request),
             confidence,
             candidate_count: call.candidate_count,
-            accepted: likeliest.is_some() && confidence >= options.threshold,
+            accepted: likeliest.is_some()
+                && confidence >= options.threshold
+                && habits.is_regular(),
             candidates: call.candidates,
         }
     }
 
-    /// The parent, if the confidence reaches the threshold.
+    /// The parent, if the confidence reaches the threshold and the service is regular enough.
     pub fn parent(&self) -> Option<RequestId> {
         self.likeliest.filter(|_| self.accepted)
     }

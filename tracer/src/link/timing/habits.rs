@@ -17,6 +17,11 @@ const MAX_SILENCE_NANOS: u64 = 10_000_000_000;
 /// How many recent calls the doubt remembers, and where it starts.
 const DOUBT_RATE: f64 = 0.01;
 const FIRST_DOUBT: f64 = 0.05;
+/// Calls from which on a service counts as known.
+const PROBATION: u32 = 100;
+/// The doubt above which no decision is accepted: where most calls are ambiguous, those few that
+/// look clear are the model's mistakes more often than not.
+const TOO_MUCH_DOUBT: f64 = 0.05;
 
 /// Learned state of one service; survives all of its requests.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub(super) struct Habits {
     unasked: Vec<f64>,
     observed_micros: f64,
     doubt: f64,
+    /// Calls decided, or known without.
+    calls: u32,
 }
 
 impl Habits {
@@ -39,6 +46,7 @@ impl Habits {
             unasked: Vec::new(),
             observed_micros: 0.0,
             doubt: FIRST_DOUBT,
+            calls: 0,
         }
     }
 
@@ -104,8 +112,19 @@ impl Habits {
         self.doubt
     }
 
+    /// Whether the service behaves regularly enough for its decisions to be accepted at all.
+    pub(super) fn is_regular(&self) -> bool {
+        self.calls >= PROBATION && self.doubt <= TOO_MUCH_DOUBT
+    }
+
+    /// Takes note of a call, whoever decided it.
+    pub(super) fn count_call(&mut self) {
+        self.calls = self.calls.saturating_add(1);
+    }
+
     /// Takes note of a decision.
     pub(super) fn learn_doubt(&mut self, probability: f64) {
+        self.count_call();
         self.doubt += DOUBT_RATE * (1.0 - probability - self.doubt);
     }
 }

@@ -67,11 +67,24 @@ fn interleaved(start: u64, offset: u64) -> Vec<Observation> {
 }
 
 #[test]
-fn a_request_alone_gets_its_calls_even_at_first() {
+fn a_new_model_names_the_likeliest_but_accepts_nothing() {
     let mut model = Timing::new(Options::default());
     let decisions = run(&mut model, &ordinary(0, 0));
     assert_eq!(decisions.len(), 2);
-    assert!(decisions.iter().all(|decision| decision.parent() == Some(RequestId(0))));
+    assert!(decisions.iter().all(|decision| decision.likeliest == Some(RequestId(0))));
+    assert!(decisions.iter().all(|decision| decision.parent().is_none()));
+}
+
+#[test]
+fn a_service_without_habits_is_never_decided() {
+    let mut model = Timing::new(Options::default());
+    // Pairs of requests that come and call at the same times: each call is a toss-up.
+    for pair in 0..500 {
+        run(&mut model, &interleaved(pair * 20_000, 0));
+    }
+    let decisions = run(&mut model, &ordinary(500 * 20_000, 5_000));
+    assert!(decisions.iter().all(|decision| decision.likeliest == Some(RequestId(5_000))));
+    assert!(decisions.iter().all(|decision| decision.parent().is_none()));
 }
 
 #[test]

@@ -218,6 +218,7 @@ impl Window {
         index: usize,
         counters: &mut Counters,
     ) {
+        self.habits.count_call();
         let behaviour = self.habits.behaviour(self.open[index].behaviour);
         self.reweigh(&self.scores(index, |track| {
             if track.is_full() { 0.0 } else { track.log_call(behaviour, label, at) }
@@ -389,7 +390,7 @@ impl Window {
         self.habits.learn_unasked(call.label, probabilities[NO_PARENT]);
         let likeliest = call.likeliest(&probabilities);
         self.habits.learn_doubt(likeliest.map_or(0.0, |(_, probability)| probability));
-        Decision::new(call, likeliest, self.habits.doubt(), options)
+        Decision::new(call, likeliest, &self.habits, options)
     }
 
     /// Teaches the request's behaviour what each of its tracks did, by their probability.
