@@ -85,12 +85,16 @@ impl<T> Family<T> {
         ids: &mut IdSource,
         settled: &mut Vec<Settled<T>>,
     ) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        if member.origin.is_some() {
+        if self.is_decided(id) {
             return;
         }
         let parent = origin.parent();
-        member.origin = Some(origin);
+        if parent.is_some_and(|parent| self.comes_from(parent, id)) {
+            return self.decide(id, Origin::Root, ids, settled);
+        }
+        if let Some(member) = self.members.get_mut(&id) {
+            member.origin = Some(origin);
+        }
         if let Some(parent) = parent
             && let Some(parent) = self.members.get_mut(&parent)
             && parent.place.is_none()
@@ -99,6 +103,20 @@ impl<T> Family<T> {
             return;
         }
         self.settle(id, ids, settled);
+    }
+
+    /// Whether one member is another, or was caused by it. A process that calls itself may seem to
+    /// have made a call for the very request which that call became.
+    fn comes_from(&self, id: ExchangeId, other: ExchangeId) -> bool {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            if id == other {
+                return true;
+            }
+            let member = self.members.get(&id).filter(|member| member.place.is_none());
+            next = member.and_then(|member| member.origin.as_ref()?.parent());
+        }
+        false
     }
 
     /// A member is over: `held` is given back with its place as soon as that is settled.

@@ -264,9 +264,11 @@ impl<T> Linker<T> {
                 }
             }
             Role::Client => {
-                let parent = self.call(began, carried.clone(), ids, &mut settled);
+                // Where sending is seen late, the other end may have read the request before.
+                let request = self.pairs.meet(id, role, began.ends, at);
+                let parent = self.call(began, carried.clone(), request, ids, &mut settled);
                 self.open.insert(id, Open { role, pid, tid, at, carried, parent });
-                if let Some(request) = self.pairs.meet(id, role, began.ends, at) {
+                if let Some(request) = request {
                     self.pair(id, request, ids, &mut settled);
                 }
             }
@@ -384,16 +386,18 @@ impl<T> Linker<T> {
     }
 
     /// A call of a process: looks for the request that caused it, and gives it if it is known.
+    /// It cannot be `itself`, its own other end.
     fn call(
         &mut self,
         began: &Began<'_>,
         carried: Option<Box<RemoteContext>>,
+        itself: Option<ExchangeId>,
         ids: &mut IdSource,
         settled: &mut Vec<Settled<T>>,
     ) -> Option<ExchangeId> {
         let Began { id, pid, tid, at, .. } = *began;
         let waits = self.moment.filter(|moment| moment.tid == tid).map(|moment| moment.waits);
-        let clue = self.threads.on_call(id, pid, tid, waits, at);
+        let clue = self.threads.on_call(id, pid, tid, waits, at, itself);
         let origin = match carried {
             Some(carried) => match self.brought_by(pid, &carried, clue) {
                 Some(brought) => brought.origin(),
@@ -411,7 +415,9 @@ impl<T> Linker<T> {
         let parent = origin.as_ref().map(Origin::parent);
         let open = &self.open;
         let decisions = self.timing.on_call(id, pid, began.request, parent, at, || {
-            let requests = open.iter().filter(|(_, it)| it.role == Role::Server && it.pid == pid);
+            let requests = open.iter().filter(|(request, it)| {
+                it.role == Role::Server && it.pid == pid && Some(**request) != itself
+            });
             requests.map(|(id, it)| (*id, it.at)).collect()
         });
         if let Some(origin) = origin {

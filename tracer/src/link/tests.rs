@@ -308,3 +308,38 @@ fn too_many_open_requests_are_settled_early_and_counted() {
     story.linker.finish(&mut story.ids, &mut story.placed);
     assert_eq!(story.placed.len(), count);
 }
+
+#[test]
+fn a_process_that_calls_itself_is_not_its_own_cause() {
+    // The reading thread may be heard of before the writing one.
+    let (server, client) = (by(1, 11, 0), by(1, 10, 0));
+    let mut story = Story::new();
+    let ends = ("10.0.0.1:80", "10.0.0.1:999");
+    let request = story.began(1, server, Role::Server, 7, ends, &[]);
+    let call = story.began(2, client, Role::Client, 7, (ends.1, ends.0), &[]);
+    story.end(request, server, Role::Server, "request");
+    story.end(call, client, Role::Client, "call");
+    let spans = story.finish();
+    assert!(is_child(&spans, "request", "call"));
+    assert_eq!(spans["call"].origin, Origin::Root);
+}
+
+#[test]
+fn what_came_of_a_call_is_never_its_cause() {
+    let mut family = Family::new();
+    let mut ids = IdSource::seeded(1);
+    let mut settled = Vec::new();
+    let members = [1, 2, 3].map(|conn| ExchangeId { conn: ConnId(conn), offset: StreamOffset(0) });
+    for id in members {
+        family.begin(id);
+        family.finish(id, id.conn.0, &mut settled);
+    }
+    for (id, parent) in [(0, 1), (1, 2), (2, 0)] {
+        let kind = Kind::Timing;
+        let parent = members[parent];
+        let origin = Origin::Child { parent, kind, candidates: 2, confidence: None };
+        family.decide(members[id], origin, &mut ids, &mut settled);
+    }
+    let order: Vec<u64> = settled.iter().map(|settled| settled.held).collect();
+    assert_eq!(order, [3, 2, 1], "the one that closed the circle is the root");
+}

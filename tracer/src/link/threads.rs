@@ -254,7 +254,8 @@ impl Threads {
         }
     }
 
-    /// A call began; says what is known of its parent.
+    /// A call began; says what is known of its parent, which is not the request that is the call's
+    /// other end.
     pub(super) fn on_call(
         &mut self,
         id: ExchangeId,
@@ -262,12 +263,14 @@ impl Threads {
         tid: Tid,
         waits: Option<u32>,
         at: KernelTime,
+        itself: Option<ExchangeId>,
     ) -> Clue {
         let dialed = self.dialed.remove(&id.conn).map(|(_, spot)| spot);
         let here = waits.map_or_else(Spot::default, |waits| self.spot(tid, waits));
         let Some(process) = self.processes.get_mut(&pid) else { return Clue::Root };
-        let candidates = process.open.len();
-        let open = |id: &ExchangeId| process.open.contains_key(id);
+        let mine = itself.is_some_and(|itself| process.open.contains_key(&itself));
+        let candidates = process.open.len() - usize::from(mine);
+        let open = |id: &ExchangeId| process.open.contains_key(id) && Some(*id) != itself;
         // The first call on a connection is the one it was made for.
         let at_once = match dialed {
             Some(spot) => spot.at_once.filter(open).or(here.at_once.filter(open)),
@@ -287,7 +290,7 @@ impl Threads {
         if let Some((parent, kind)) = with(Trust::Given) {
             return Clue::Parent { parent, kind, candidates };
         }
-        let sole = process.open.keys().next().copied().filter(|_| candidates == 1);
+        let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1);
         let probable = with(Trust::Open);
         let made = &mut self.threads.entry(tid).or_default().made;
         if made.len() < MAX_MADE {
