@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::conn::{self, Connections};
 use crate::event::{CloseKind, ConnId, Event, KernelTime};
 use crate::exchange::{Exchange, Role};
-use crate::link::{self, Began, Linker, Placed};
+use crate::link::{self, Began, Linker, Placed, Tally};
 use crate::protocol::{LossReason, Observation, Verdict};
 use crate::target::{Process, ProcessCounts, Processes};
 use crate::trace::context::IdSource;
@@ -50,6 +50,7 @@ pub struct Pipeline {
     spans: SpanBuilder,
     ids: IdSource,
     counts: CoreCounts,
+    tally: Tally,
     observations: Vec<Observation>,
     placed: Vec<Placed<Held>>,
 }
@@ -59,7 +60,7 @@ impl Pipeline {
     pub fn new(
         connections: Connections,
         processes: Processes,
-        linker: link::timing::Options,
+        linker: link::Options,
         spans: SpanBuilder,
         ids: IdSource,
     ) -> Self {
@@ -70,6 +71,7 @@ impl Pipeline {
             spans,
             ids,
             counts: CoreCounts::default(),
+            tally: Tally::default(),
             observations: Vec::new(),
             placed: Vec::new(),
         }
@@ -142,8 +144,13 @@ impl Pipeline {
         self.processes.counts()
     }
 
-    /// How parents were found.
-    pub fn link_counts(&self) -> &link::Counters {
+    /// How parents were found, by service.
+    pub fn links(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What happened to parents out of the ordinary.
+    pub fn link_counts(&self) -> link::Counters {
         self.linker.counters()
     }
 
@@ -192,6 +199,7 @@ impl Pipeline {
                 Role::Client => self.counts.client_spans += 1,
             }
             let resource = Arc::clone(&process.resource);
+            self.tally.add(&resource.service, &origin);
             outputs.push(Output::Span(self.spans.build(&exchange, &place, &origin, resource)));
         }
     }

@@ -2,12 +2,11 @@
 
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Unknown};
-use tracer::config::{Backend, CaptureOptions, ExportOptions, SpanOptions};
+use tracer::config::{Backend, CaptureOptions, ExportOptions, LinkOptions, SpanOptions};
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
 use tracer::export::{self, ExportHandle, SpanSink};
-use tracer::link;
 use tracer::pipeline::Pipeline;
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
@@ -50,6 +49,7 @@ pub(crate) fn capture_options(
 /// The sans-IO core.
 pub(crate) fn pipeline(
     spans: &SpanOptions,
+    links: &LinkOptions,
     max_connections: usize,
     processes: Processes,
     clock: ClockOffset,
@@ -80,7 +80,7 @@ pub(crate) fn pipeline(
     Ok(Pipeline::new(
         connections,
         processes,
-        link::timing::Options::default(),
+        links.options(),
         builder,
         IdSource::random(),
     ))

@@ -31,7 +31,7 @@ pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     let mut reader = Reader::new(BufReader::new(file)).with_context(|| path.to_string())?;
     let clock = reader.header().clock;
     let mut pipeline =
-        parts::pipeline(&options.span, MAX_CONNECTIONS, Processes::replayed(), clock)?;
+        parts::pipeline(&options.span, &options.link, MAX_CONNECTIONS, Processes::replayed(), clock)?;
     let (sink, exporters) = parts::exporters(&options.export)?;
 
     let mut outputs = Vec::new();

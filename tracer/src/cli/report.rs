@@ -6,6 +6,7 @@ use serde::Serialize;
 use tracer::capture::{Backend, KernelCounters};
 use tracer::conn;
 use tracer::export::ExportReport;
+use tracer::link::{self, Tally};
 use tracer::pipeline::Pipeline;
 
 /// Marks the line that programs read.
@@ -27,6 +28,10 @@ pub(crate) struct Report {
     undelivered: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Exchanges that happened and are not among the spans, by reason.
     losses: BTreeMap<&'static str, u64>,
+    /// Spans by service and by what decided their parent.
+    links: Tally,
+    /// What happened to parents out of the ordinary.
+    link_limits: link::Counters,
     /// What happened to connections as such. Of an evicted one no later exchange is known.
     connections: conn::Counters,
     /// What the process table did.
@@ -80,6 +85,8 @@ impl Report {
                 .filter(|(_, reasons)| !reasons.is_empty())
                 .collect(),
             losses,
+            links: pipeline.links().clone(),
+            link_limits: pipeline.link_counts(),
             connections: pipeline.connection_counts(),
             processes: Processes {
                 resolved: processes.resolved,
@@ -95,6 +102,9 @@ impl Report {
         eprintln!("tracer: {} server and {} client spans", self.server_spans, self.client_spans);
         if !export.exporters.is_empty() {
             eprintln!("{export}");
+        }
+        if !self.links.is_empty() {
+            eprintln!("tracer: what decided the spans' parents\n{}", self.links);
         }
         for (reason, exchanges) in &self.losses {
             eprintln!("tracer: {exchanges} exchanges lost: {reason}");

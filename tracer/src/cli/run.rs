@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracer::agent::{Agent, Recorder};
 use tracer::capture::Capture;
 use tracer::config::{
-    CaptureOptions, ExportOptions, RecordOptions, RunOptions, SpanOptions, TargetOptions,
+    CaptureOptions, ExportOptions, LinkOptions, RecordOptions, RunOptions, SpanOptions, TargetOptions,
 };
 use tracer::event::{ClockOffset, Pid};
 use tracer::recording::{Header, Writer, create};
@@ -25,7 +25,8 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
     let clock = Capture::clock_offset();
-    trace(&options.target, &options.capture, &options.span, &options.export, clock, None)
+    let RunOptions { target, capture, link, span, export } = options;
+    trace(target, capture, (link, span), export, clock, None)
 }
 
 pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
@@ -34,15 +35,15 @@ pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
     let file = create(&options.file)
         .with_context(|| format!("cannot create {}", options.file.display()))?;
     let log = Writer::new(file, &header)?;
-    let spans = SpanOptions::default();
+    let spans = (&LinkOptions::default(), &SpanOptions::default());
     let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
-    trace(&options.target, &options.capture, &spans, &export, clock, Some(log))
+    trace(&options.target, &options.capture, spans, &export, clock, Some(log))
 }
 
 fn trace(
     target: &TargetOptions,
     capture: &CaptureOptions,
-    spans: &SpanOptions,
+    (links, spans): (&LinkOptions, &SpanOptions),
     export: &ExportOptions,
     clock: ClockOffset,
     log: Option<Recorder>,
@@ -55,6 +56,7 @@ fn trace(
     let capture_options = parts::capture_options(capture, &selectors, &selection, &resolver);
     let pipeline = parts::pipeline(
         spans,
+        links,
         capture.max_connections.count() as usize,
         Processes::live(Arc::clone(&resolver)),
         clock,

@@ -8,6 +8,7 @@
 mod byte_size;
 mod capture;
 mod export;
+mod link;
 mod span;
 mod target;
 
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use capture::{Backend, CaptureOptions, ConnectionLimit, MessageBudget, OptionError, RingSize};
 pub use export::ExportOptions;
+pub use link::LinkOptions;
 pub use span::SpanOptions;
 pub use target::{TargetOptionError, TargetOptions};
 
@@ -62,6 +64,9 @@ pub struct RunOptions {
     /// How to watch them.
     #[command(flatten)]
     pub capture: CaptureOptions,
+    /// How parents are found.
+    #[command(flatten)]
+    pub link: LinkOptions,
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,
@@ -108,6 +113,9 @@ pub struct RecordOptions {
 pub struct ReplayOptions {
     /// File that `tracer record` wrote
     pub file: PathBuf,
+    /// How parents are found.
+    #[command(flatten)]
+    pub link: LinkOptions,
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,

@@ -10,11 +10,13 @@ mod by_timing;
 mod family;
 mod hopes;
 mod pairs;
+mod tally;
 mod threads;
 pub mod timing;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -25,6 +27,7 @@ use by_timing::ByTiming;
 use family::{Family, Settled};
 use hopes::{Hope, Hopes};
 use pairs::Pairs;
+pub use tally::Tally;
 use threads::{Clue, Threads};
 use timing::Confidence;
 
@@ -33,6 +36,21 @@ use timing::Confidence;
 const PAIR_WINDOW: u64 = 150_000_000;
 /// Exchanges held at once; beyond, the oldest undecided ones are settled with what is known.
 const MAX_HELD: usize = 32_768;
+
+/// How sure to be, and how patient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// Least confidence of a parent that only [`timing`] gives.
+    pub threshold: Confidence,
+    /// A request open for longer causes no more calls.
+    pub longest_request: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threshold: Confidence::new(0.9), longest_request: Duration::from_mins(5) }
+    }
+}
 
 /// What decided a parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -55,6 +73,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All names, the strongest evidence first.
+    pub const NAMES: [&str; 6] = ["header", "pair", "thread", "tick", "sole", "timing"];
+
     /// As spans and reports name it.
     pub fn name(self) -> &'static str {
         match self {
@@ -134,15 +155,13 @@ pub struct Placed<T> {
     pub origin: Origin,
 }
 
-/// How many exchanges were linked, by what, since start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// What was not treated the ordinary way, since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Calls and requests with a parent, by kind.
-    pub linked: BTreeMap<&'static str, u64>,
-    /// Calls that had several possible parents and got none.
-    pub unclear: u64,
     /// Exchanges settled early because too many were held.
     pub settled_early: u64,
+    /// Requests open for so long that they cause no more calls.
+    pub outlived: u64,
 }
 
 #[derive(Debug)]
@@ -190,19 +209,23 @@ pub struct Linker<T> {
     /// Calls whose parent threads may yet prove.
     hopes: Hopes,
     hold: u64,
+    longest_request: u64,
     counters: Counters,
 }
 
 impl<T> Linker<T> {
     /// Knows nothing yet.
-    pub fn new(options: timing::Options) -> Self {
+    pub fn new(options: Options) -> Self {
+        let Options { threshold, longest_request } = options;
+        let timing = timing::Options { threshold, longest_request, ..timing::Options::default() };
         Self {
             family: Family::new(),
             threads: Threads::default(),
             pairs: Pairs::default(),
-            timing: ByTiming::new(options),
+            timing: ByTiming::new(timing),
             hopes: Hopes::default(),
-            hold: u64::try_from(options.hold.as_nanos()).unwrap_or(u64::MAX),
+            hold: nanos(timing.hold),
+            longest_request: nanos(longest_request),
             open: HashMap::new(),
             newest: HashMap::new(),
             unpaired: VecDeque::new(),
@@ -211,9 +234,9 @@ impl<T> Linker<T> {
         }
     }
 
-    /// How many exchanges were linked so far.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// What was not treated the ordinary way so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// A connection is being made.
@@ -358,7 +381,7 @@ impl<T> Linker<T> {
             self.family.decide(half.id, half.otherwise, ids, &mut settled);
         }
         self.pairs.expire(KernelTime(now.0.saturating_sub(PAIR_WINDOW)));
-        self.threads.expire(now);
+        self.counters.outlived += self.threads.expire(now, self.longest_request);
         let decisions = self.timing.on_tick(now);
         self.take_decisions(decisions, ids, &mut settled);
         let late = KernelTime(now.0.saturating_sub(self.hold));
@@ -421,7 +444,6 @@ impl<T> Linker<T> {
             requests.map(|(id, it)| (*id, it.at)).collect()
         });
         if let Some(origin) = origin {
-            self.count(&origin);
             self.family.decide(id, origin, ids, settled);
         }
         self.take_decisions(decisions, ids, settled);
@@ -464,7 +486,6 @@ impl<T> Linker<T> {
         }
         let origin =
             Origin::Child { parent: call, kind: Kind::Pair, candidates: 1, confidence: None };
-        self.count(&origin);
         self.family.decide(request, origin, ids, settled);
     }
 
@@ -546,7 +567,6 @@ impl<T> Linker<T> {
         if self.family.is_decided(call) {
             return;
         }
-        self.count(&origin);
         if let Some(open) = self.open.get_mut(&call) {
             open.parent = origin.parent();
         }
@@ -569,16 +589,10 @@ impl<T> Linker<T> {
             .map(|place| Box::new((**place).clone()));
         Origin::Unclear { candidates, related }
     }
+}
 
-    fn count(&mut self, origin: &Origin) {
-        match origin {
-            Origin::Child { kind, .. } => {
-                *self.counters.linked.entry(kind.name()).or_default() += 1;
-            }
-            Origin::Unclear { .. } => self.counters.unclear += 1,
-            Origin::Root | Origin::Remote(_) => {}
-        }
-    }
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn hand_on<T>(settled: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {

@@ -1,5 +1,6 @@
 //! Stories of requests and calls, told event by event, and the tree that comes out.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::*;
@@ -33,7 +34,7 @@ fn by(pid: u32, tid: u32, waits: u32) -> By {
 impl Story {
     fn new() -> Self {
         Self {
-            linker: Linker::new(timing::Options::default()),
+            linker: Linker::new(Options::default()),
             ids: IdSource::seeded(1),
             now: 1_000 * MILLISECOND,
             offset: 0,
@@ -342,4 +343,18 @@ fn what_came_of_a_call_is_never_its_cause() {
     }
     let order: Vec<u64> = settled.iter().map(|settled| settled.held).collect();
     assert_eq!(order, [3, 2, 1], "the one that closed the circle is the root");
+}
+
+#[test]
+fn a_request_open_for_too_long_causes_no_more_calls() {
+    let mut story = Story::new();
+    let request = story.request(1, by(1, 10, 0));
+    story.now += 301_000 * MILLISECOND;
+    story.linker.on_tick(KernelTime(story.now), &mut story.ids, &mut story.placed);
+    let call = story.call(2, by(1, 10, 0));
+    story.end(call, by(1, 10, 1), Role::Client, "call");
+    story.end(request, by(1, 10, 1), Role::Server, "request");
+    assert_eq!(story.linker.counters().outlived, 1);
+    let spans = story.finish();
+    assert_eq!(spans["call"].origin, Origin::Root);
 }

@@ -317,9 +317,25 @@ impl Threads {
         self.threads.remove(&Tid(pid.0));
     }
 
-    /// Forgets connections that were never used.
-    pub(super) fn expire(&mut self, now: KernelTime) {
+    /// Forgets connections that were never used, and requests that have been open for longer than
+    /// `longest` nanoseconds; gives how many of these there were.
+    pub(super) fn expire(&mut self, now: KernelTime, longest: u64) -> u64 {
         self.dialed.retain(|_, (at, _)| now.nanos_since(*at) < DIALED_FOR);
+        let mut outlived = 0;
+        let threads = &mut self.threads;
+        for process in self.processes.values_mut() {
+            process.open.retain(|id, (reader, began)| {
+                let stays = now.nanos_since(*began) <= longest;
+                if !stays {
+                    outlived += 1;
+                    if let Some(thread) = threads.get_mut(reader) {
+                        thread.open.remove(id);
+                    }
+                }
+                stays
+            });
+        }
+        outlived
     }
 
     fn spot(&self, tid: Tid, waits: u32) -> Spot {
