@@ -19,7 +19,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, RingBuf};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
-use tracer_ebpf::{phase, process_flag, setting, verdict};
+use tracer_ebpf::{RuntimeLayout, phase, process_flag, setting, verdict};
 
 pub use attachability::{ProbeCheck, check_probes};
 pub use kernel_types::KernelTypesError;
@@ -48,6 +48,14 @@ pub enum ConnectionVerdict {
     Ignore,
 }
 
+/// A [`RuntimeLayout`] as a map value.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Layout(RuntimeLayout);
+
+// SAFETY: integers without padding between them.
+unsafe impl aya::Pod for Layout {}
+
 /// A running capture. Dropping it detaches everything: links are held by descriptor only.
 pub struct Capture {
     backend: Backend,
@@ -56,9 +64,10 @@ pub struct Capture {
     ring: RingBuf<MapData>,
     attention: OwnedFd,
     settings: Array<MapData, u32>,
-    /// Laid out as `ProcessState`: verdict, flags, padding.
+    /// Laid out as `ProcessState`: verdict, flags, runtime, padding.
     processes: BpfHashMap<MapData, u32, [u8; 4]>,
     verdicts: BpfHashMap<MapData, u64, u8>,
+    runtimes: BpfHashMap<MapData, u32, Layout>,
     undelivered: VecDeque<ConnId>,
     counters: losses::CounterMap,
     /// Hides kernel addresses that serve as identities.
@@ -82,6 +91,7 @@ impl Capture {
         let settings = take("SETTINGS")?.try_into().map_err(map_error("SETTINGS"))?;
         let processes = take("PROCESSES")?.try_into().map_err(map_error("PROCESSES"))?;
         let verdicts = take("VERDICTS")?.try_into().map_err(map_error("VERDICTS"))?;
+        let runtimes = take("RUNTIMES")?.try_into().map_err(map_error("RUNTIMES"))?;
         let counters = take("COUNTERS")?.try_into().map_err(map_error("COUNTERS"))?;
         Ok(Self {
             backend,
@@ -91,6 +101,7 @@ impl Capture {
             settings,
             processes,
             verdicts,
+            runtimes,
             undelivered: VecDeque::new(),
             counters,
             identities: RandomState::new(),
@@ -191,12 +202,35 @@ impl Capture {
         flags: u64,
     ) -> Result<(), MapError> {
         let verdict = if trace { verdict::TRACE } else { verdict::SKIP };
-        let announced =
-            self.processes.get(&pid.0, 0).map_or(0, |state| state[1] & process_flag::ANNOUNCED);
-        let state = [verdict, announced | if lineage { process_flag::LINEAGE } else { 0 }, 0, 0];
+        let [_, flags_before, runtime, _] = self.processes.get(&pid.0, 0).unwrap_or_default();
+        let lineage = if lineage { process_flag::LINEAGE } else { 0 };
+        let state = [verdict, (flags_before & process_flag::ANNOUNCED) | lineage, runtime, 0];
         self.processes.insert(pid.0, state, flags)?;
         self.bump_epoch();
         Ok(())
+    }
+
+    /// Tells the kernel half how to find the tasks of a process that it has seen. Returns whether
+    /// it will: not if the process is gone by now, or if too many others are looked at already.
+    pub fn follow_tasks(&mut self, pid: Pid, layout: &RuntimeLayout) -> bool {
+        let Ok([verdict, flags_before, ..]) = self.processes.get(&pid.0, 0) else {
+            return false;
+        };
+        let state = [verdict, flags_before, layout.kind as u8, 0];
+        let followed = self.runtimes.insert(pid.0, Layout(*layout), ANY).is_ok()
+            && self.processes.insert(pid.0, state, EXISTING).is_ok();
+        if followed {
+            self.bump_epoch();
+        } else {
+            self.forget_tasks(pid);
+        }
+        followed
+    }
+
+    /// To be called when a process is gone. The kernel half forgets by itself, unless it was told
+    /// too late.
+    pub fn forget_tasks(&mut self, pid: Pid) {
+        let _ = self.runtimes.remove(&pid.0);
     }
 
     /// Tells the kernel half how to go on with a connection.

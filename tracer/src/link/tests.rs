@@ -52,6 +52,7 @@ impl Story {
             len: 1,
             turn: 0,
             waits: by.waits,
+            task: None,
             head: &[],
             tail: &[],
             unreadable: None,
