@@ -109,10 +109,15 @@ pub mod go {
     pub const G_STACK: usize = 0;
     /// `g.goid`.
     pub const G_ID: usize = 1;
-    /// `g.parentGoid`.
+    /// `g.parentGoid`, and `g.gopc` right after it.
     pub const G_PARENT: usize = 2;
-    /// `g.gopc`.
-    pub const G_SITE: usize = 3;
+    /// `hchan.recvq.first`. What is before it never moved: `qcount`, `dataqsiz`, `buf` and
+    /// `elemsize` stand at the beginning.
+    pub const CHAN_RECEIVERS: usize = 3;
+    /// `sudog.g`.
+    pub const WAITER_G: usize = 4;
+    /// `sudog.c`: the channel itself.
+    pub const WAITER_CHAN: usize = 5;
 }
 
 /// Copied bytes of one record at most; longer copies become several records.

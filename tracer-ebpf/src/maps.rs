@@ -10,6 +10,7 @@ use tracer_ebpf::{
 };
 
 use crate::payload::Cursor;
+use crate::tasks::Goroutine;
 use crate::transfer::Transfer;
 
 #[map(name = "EVENTS")]
@@ -64,8 +65,9 @@ pub(crate) struct Scratch {
     /// Bytes appended since the ring's fill was looked at.
     pub(crate) unlooked: u64,
     pub(crate) transfer: Transfer,
-    /// What the thread of the transfer ran.
+    /// What the thread of the transfer ran, or for whom.
     pub(crate) task: TaskKey,
+    pub(crate) goroutine: Goroutine,
     pub(crate) open: OpenRecord,
     pub(crate) process: ProcessRecord,
 }

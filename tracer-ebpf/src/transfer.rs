@@ -130,7 +130,7 @@ pub(crate) fn observe<S: Socket>(
     }
     scratch.task = TaskKey::UNKNOWN;
     if starts_message && state.runtime != runtime::NONE {
-        tasks::read_current(tgid, scratch);
+        tasks::read(tgid, scratch);
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
     let moved = Moved { offset, time, tgid, tid: thread as u32, waits: S::waits() };

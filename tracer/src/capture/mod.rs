@@ -7,6 +7,7 @@ mod kernel_types;
 mod loader;
 mod losses;
 mod rehearsal;
+mod runtimes;
 mod unix_sockets;
 
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, RingBuf};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
-use tracer_ebpf::{RuntimeLayout, phase, process_flag, setting, verdict};
+use tracer_ebpf::{phase, process_flag, setting, verdict};
 
 pub use attachability::{ProbeCheck, check_probes};
 pub use kernel_types::KernelTypesError;
@@ -29,6 +30,7 @@ pub use losses::KernelCounters;
 use unix_sockets::{Look, UnixSockets};
 
 use crate::event::{ClockOffset, ConnId, Event, KernelTime, Pid};
+use crate::layout::Layout;
 
 /// Connection verdicts the kernel half has not picked up are withdrawn after this many newer ones.
 const REMEMBERED_VERDICTS: usize = 16_384;
@@ -48,14 +50,6 @@ pub enum ConnectionVerdict {
     Ignore,
 }
 
-/// A [`RuntimeLayout`] as a map value.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct Layout(RuntimeLayout);
-
-// SAFETY: integers without padding between them.
-unsafe impl aya::Pod for Layout {}
-
 /// A running capture. Dropping it detaches everything: links are held by descriptor only.
 pub struct Capture {
     backend: Backend,
@@ -67,7 +61,7 @@ pub struct Capture {
     /// Laid out as `ProcessState`: verdict, flags, runtime, padding.
     processes: BpfHashMap<MapData, u32, [u8; 4]>,
     verdicts: BpfHashMap<MapData, u64, u8>,
-    runtimes: BpfHashMap<MapData, u32, Layout>,
+    runtimes: BpfHashMap<MapData, u32, runtimes::MapValue>,
     undelivered: VecDeque<ConnId>,
     counters: losses::CounterMap,
     /// Hides kernel addresses that serve as identities.
@@ -212,12 +206,13 @@ impl Capture {
 
     /// Tells the kernel half how to find the tasks of a process that it has seen. Returns whether
     /// it will: not if the process is gone by now, or if too many others are looked at already.
-    pub fn follow_tasks(&mut self, pid: Pid, layout: &RuntimeLayout) -> bool {
+    pub fn follow_tasks(&mut self, pid: Pid, layout: &Layout) -> bool {
         let Ok([verdict, flags_before, ..]) = self.processes.get(&pid.0, 0) else {
             return false;
         };
-        let state = [verdict, flags_before, layout.kind as u8, 0];
-        let followed = self.runtimes.insert(pid.0, Layout(*layout), ANY).is_ok()
+        let layout = runtimes::MapValue::from(layout);
+        let state = [verdict, flags_before, layout.kind(), 0];
+        let followed = self.runtimes.insert(pid.0, layout, ANY).is_ok()
             && self.processes.insert(pid.0, state, EXISTING).is_ok();
         if followed {
             self.bump_epoch();

@@ -10,6 +10,7 @@ mod by_timing;
 mod family;
 mod hopes;
 mod pairs;
+mod tasks;
 mod threads;
 pub mod timing;
 
@@ -25,6 +26,7 @@ use by_timing::ByTiming;
 use family::{Family, Settled};
 use hopes::{Hope, Hopes};
 use pairs::Pairs;
+use tasks::Tasks;
 use threads::{Clue, Threads};
 use timing::Confidence;
 
@@ -42,6 +44,8 @@ pub enum Kind {
     Header,
     /// Both ends of the connection were seen.
     Pair,
+    /// The task that made the call, or one that started it, was handling that request.
+    Coroutine,
     /// The thread that made the call was handling that request and no other.
     Thread,
     /// The thread that made the call wrote that request's response next.
@@ -60,6 +64,7 @@ impl Kind {
         match self {
             Self::Header => "header",
             Self::Pair => "pair",
+            Self::Coroutine => "coroutine",
             Self::Thread | Self::Worker => "thread",
             Self::Tick => "tick",
             Self::Sole => "sole",
@@ -178,6 +183,7 @@ struct Unpaired {
 pub struct Linker<T> {
     family: Family<T>,
     threads: Threads,
+    tasks: Tasks,
     pairs: Pairs,
     timing: ByTiming,
     open: HashMap<ExchangeId, Open>,
@@ -199,6 +205,7 @@ impl<T> Linker<T> {
         Self {
             family: Family::new(),
             threads: Threads::default(),
+            tasks: Tasks::default(),
             pairs: Pairs::default(),
             timing: ByTiming::new(options),
             hopes: Hopes::default(),
@@ -223,6 +230,7 @@ impl<T> Linker<T> {
 
     /// Bytes are about to be looked at: what begins now, begins by this thread.
     pub fn before_data(&mut self, data: &Data<'_>) {
+        self.tasks.on_data(data);
         let request = self.request_of(data.conn);
         self.moment = Some(Moment { tid: data.tid, waits: data.waits, request });
     }
@@ -256,6 +264,7 @@ impl<T> Linker<T> {
                 let otherwise = carried.clone().map_or(Origin::Root, Origin::Remote);
                 self.open.insert(id, Open { role, pid, tid, at, carried, parent: None });
                 self.threads.on_request(id, pid, tid, at);
+                self.tasks.on_request(began);
                 let decisions = self.timing.on_request(id, pid, began.request, at);
                 self.take_decisions(decisions, ids, &mut settled);
                 match self.pairs.meet(id, role, began.ends, at) {
@@ -292,6 +301,7 @@ impl<T> Linker<T> {
             return self.threads.on_call_answered(open.pid, open.tid, tid);
         }
         let pid = open.pid;
+        self.tasks.on_response(id, pid);
         let work = self.threads.on_response(id, pid, tid);
         for call in work.own {
             if self.hopes.expect(call, (id, Kind::Worker)) {
@@ -339,11 +349,13 @@ impl<T> Linker<T> {
     pub fn on_closed(&mut self, conn: ConnId) {
         self.newest.remove(&conn);
         self.threads.on_closed(conn);
+        self.tasks.on_closed(conn);
     }
 
     /// A process exited.
     pub fn on_gone(&mut self, pid: Pid) {
         self.threads.on_gone(pid);
+        self.tasks.on_gone(pid);
     }
 
     /// Time passed.
@@ -394,6 +406,7 @@ impl<T> Linker<T> {
         let Began { id, pid, tid, at, .. } = *began;
         let waits = self.moment.filter(|moment| moment.tid == tid).map(|moment| moment.waits);
         let clue = self.threads.on_call(id, pid, tid, waits, at);
+        let clue = self.tasks.on_call(id, pid, clue);
         let origin = match carried {
             Some(carried) => match self.brought_by(pid, &carried, clue) {
                 Some(brought) => brought.origin(),
@@ -474,6 +487,7 @@ impl<T> Linker<T> {
         match open.role {
             Role::Server => {
                 self.threads.on_answered(id, open.pid);
+                self.tasks.on_answered(id, open.pid);
                 if self.timing.waits_for(open.pid) {
                     self.family.keep(id);
                 }
@@ -482,6 +496,7 @@ impl<T> Linker<T> {
             }
             Role::Client => {
                 self.threads.on_call_over(id, open.tid);
+                self.tasks.on_call_over(id);
                 let decisions = self.timing.on_returned(id, open.pid, at);
                 self.take_decisions(decisions, ids, settled);
             }
@@ -508,8 +523,12 @@ impl<T> Linker<T> {
 
     /// Settles calls of which threads have proven enough, or will not.
     fn settle_hopes(&mut self, pid: Pid, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
-        let threads = &self.threads;
-        for resolved in self.hopes.resolve(pid, |kind| threads.trust(pid, kind)) {
+        let (threads, tasks) = (&self.threads, &self.tasks);
+        let trust = |call, kind| match kind {
+            Kind::Coroutine => tasks.trust(call),
+            _ => threads.trust(pid, kind),
+        };
+        for resolved in self.hopes.resolve(pid, trust) {
             self.settle_hope(resolved, ids, settled);
         }
     }
@@ -521,6 +540,7 @@ impl<T> Linker<T> {
         settled: &mut Vec<Settled<T>>,
     ) {
         let hopes::Resolved { call, origin, released } = resolved;
+        self.tasks.release(call);
         // Without an origin it is still up to timing.
         if let Some(origin) = origin {
             self.settle_call(call, origin, ids, settled);
