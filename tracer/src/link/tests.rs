@@ -1,9 +1,11 @@
 //! Stories of requests and calls, told event by event, and the tree that comes out.
 
+mod tasks;
+
 use std::net::SocketAddr;
 
 use super::*;
-use crate::event::{Endpoint, StreamOffset};
+use crate::event::{Endpoint, StreamOffset, Task};
 use crate::exchange::{End, HttpVersion};
 use crate::trace::context::TraceId;
 
@@ -15,6 +17,8 @@ struct Story {
     ids: IdSource,
     now: u64,
     offset: u32,
+    /// Of each connection: which way bytes went last, and how often that changed.
+    turns: HashMap<ConnId, (Direction, u32)>,
     placed: Vec<Placed<&'static str>>,
 }
 
@@ -24,10 +28,11 @@ struct By {
     pid: u32,
     tid: u32,
     waits: u32,
+    task: Option<Task>,
 }
 
 fn by(pid: u32, tid: u32, waits: u32) -> By {
-    By { pid, tid, waits }
+    By { pid, tid, waits, task: None }
 }
 
 impl Story {
@@ -37,11 +42,16 @@ impl Story {
             ids: IdSource::seeded(1),
             now: 1_000 * MILLISECOND,
             offset: 0,
+            turns: HashMap::new(),
             placed: Vec::new(),
         }
     }
 
-    fn data(&self, conn: u64, by: By, direction: Direction) -> Data<'static> {
+    fn data(&mut self, conn: u64, by: By, direction: Direction) -> Data<'static> {
+        let turn = self.turns.entry(ConnId(conn)).or_insert((direction, 0));
+        if turn.0 != direction {
+            *turn = (direction, turn.1 + 1);
+        }
         Data {
             conn: ConnId(conn),
             time: KernelTime(self.now),
@@ -50,9 +60,9 @@ impl Story {
             direction,
             offset: StreamOffset(0),
             len: 1,
-            turn: 0,
+            turn: turn.1,
             waits: by.waits,
-            task: None,
+            task: by.task,
             head: &[],
             tail: &[],
             unreadable: None,
