@@ -133,6 +133,8 @@ fn moved(
         offset: StreamOffset(*next),
         len: data.len() as u32 + if what & 0x20 != 0 { u32::from(jump) } else { 0 },
         turn: socket.turn,
+        waits: 0,
+        task: None,
         head,
         tail,
         unreadable: None,

@@ -95,6 +95,7 @@ pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved) 
         len,
         turn: state.turn,
         waits: moved.waits,
+        task: scratch.task,
     };
     // Nothing of an earlier call may pass for this one's bytes.
     scratch.cursor.filled = 0;

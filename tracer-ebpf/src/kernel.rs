@@ -33,7 +33,9 @@ fn read_by<T: Copy>(copy: impl FnOnce(*mut c_void, u32) -> i64) -> Option<T> {
 /// `struct pt_regs` of x86-64: the user's registers at system-call entry.
 #[repr(C)]
 pub(crate) struct Registers {
-    unused: [u64; 7],
+    r15: u64,
+    r14: u64,
+    unused: [u64; 5],
     r10: u64,
     r9: u64,
     r8: u64,
@@ -45,6 +47,21 @@ pub(crate) struct Registers {
     orig_ax: u64,
     ip: u64,
     cs: u64,
+    flags: u64,
+    sp: u64,
+}
+
+/// User registers that a runtime uses for itself. Zeros if the bytes were not moved by a call of
+/// the current thread.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct UserRegisters {
+    pub(crate) sp: u64,
+    pub(crate) r14: u64,
+}
+
+impl UserRegisters {
+    pub(crate) const UNKNOWN: Self = Self { sp: 0, r14: 0 };
 }
 
 /// What a `Registers` pointer says, taken over once.
@@ -56,6 +73,7 @@ pub(crate) struct Call {
     pub(crate) in_progress: bool,
     /// Made with the 64-bit calling convention.
     pub(crate) native: bool,
+    user: UserRegisters,
 }
 
 const ENOSYS: u64 = -38i64 as u64;
@@ -73,8 +91,15 @@ impl Call {
                 arguments: [(*registers).di, (*registers).si, (*registers).dx, (*registers).r10],
                 in_progress: (*registers).ax == ENOSYS,
                 native: (*registers).cs != USER_CODE_SEGMENT_32,
+                user: UserRegisters { sp: (*registers).sp, r14: (*registers).r14 },
             }
         }
+    }
+
+    /// The registers of the code that made the call.
+    #[inline(always)]
+    pub(crate) fn user(&self) -> UserRegisters {
+        if self.in_progress && self.native { self.user } else { UserRegisters::UNKNOWN }
     }
 }
 

@@ -94,6 +94,32 @@ pub mod process_flag {
     pub const LINEAGE: u8 = 2;
 }
 
+/// Runtimes that schedule tasks of their own on threads; [`RuntimeLayout::kind`] and
+/// [`ProcessState::runtime`].
+pub mod runtime {
+    /// None, or one whose tasks cannot be told apart.
+    pub const NONE: u8 = 0;
+    /// Go: goroutines.
+    pub const GO: u8 = 1;
+}
+
+/// Meaning of [`RuntimeLayout::offsets`] by index, for [`runtime::GO`].
+pub mod go {
+    /// `g.stack`: its two bounds.
+    pub const G_STACK: usize = 0;
+    /// `g.goid`.
+    pub const G_ID: usize = 1;
+    /// `g.parentGoid`, and `g.gopc` right after it.
+    pub const G_PARENT: usize = 2;
+    /// `hchan.recvq.first`. What is before it never moved: `qcount`, `dataqsiz`, `buf` and
+    /// `elemsize` stand at the beginning.
+    pub const CHAN_RECEIVERS: usize = 3;
+    /// `sudog.g`.
+    pub const WAITER_G: usize = 4;
+    /// `sudog.c`: the channel itself.
+    pub const WAITER_CHAN: usize = 5;
+}
+
 /// Copied bytes of one record at most; longer copies become several records.
 pub const CHUNK: usize = 16 * 1024;
 /// Last bytes of a range that are copied when its head is not copied to the end.
@@ -108,6 +134,8 @@ pub const UNIX_PATH: usize = 108;
 pub const PORTS: u32 = 256;
 /// Processes whose verdict is remembered at once.
 pub const PROCESSES: u32 = 65_536;
+/// Processes whose tasks are told apart at once.
+pub const RUNTIMES: u32 = 4_096;
 
 /// First eight bytes of every record.
 #[repr(C)]
@@ -147,6 +175,37 @@ pub struct DataRecord {
     pub turn: u32,
     /// How often the thread has waited for something in its life, modulo 2^32.
     pub waits: u32,
+    /// What the thread ran; only where a message may begin.
+    pub task: TaskKey,
+}
+
+/// A task of a process' own runtime, such as a goroutine. Zeros where it is not known.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TaskKey {
+    /// Its identity within the process, which no other task of the process ever has.
+    pub task: u64,
+    /// That of the task that started it.
+    pub parent_task: u64,
+    /// The place in the program's code where it was started.
+    pub site: u64,
+}
+
+impl TaskKey {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self { task: 0, parent_task: 0, site: 0 };
+}
+
+/// Where a process' runtime keeps what [`TaskKey`] says. What each place means is up to the kind.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RuntimeLayout {
+    /// Addresses in the process' memory.
+    pub addresses: [u64; 4],
+    /// Offsets within structures of the runtime.
+    pub offsets: [u32; 23],
+    /// One of [`runtime`].
+    pub kind: u32,
 }
 
 /// A thread begins to connect a socket.
@@ -165,8 +224,10 @@ pub struct ConnectRecord {
     pub tid: u32,
     /// As in [`DataRecord`].
     pub waits: u32,
-    /// Keeps the size a multiple of eight.
+    /// Keeps the alignment.
     pub padding: u32,
+    /// What the thread ran, where that can be read.
+    pub task: TaskKey,
 }
 
 /// A connection or one of its directions ended.
@@ -311,8 +372,8 @@ pub struct ConnState {
     pub receive_ended: u8,
     /// Bits of [`end_known`]: whether `send_next` and `receive_next` are valid.
     pub known: u8,
-    /// Keeps the alignment.
-    pub padding: u8,
+    /// [`ProcessState::runtime`] when the verdict was looked up.
+    pub runtime: u8,
 }
 
 /// Verdict on a process.
@@ -323,8 +384,10 @@ pub struct ProcessState {
     pub verdict: u8,
     /// Bits of [`process_flag`].
     pub flags: u8,
+    /// One of [`runtime`]: if not zero, the `RUNTIMES` map has the layout.
+    pub runtime: u8,
     /// Keeps the alignment.
-    pub padding: [u8; 2],
+    pub padding: u8,
 }
 
 /// Indices of the `SETTINGS` array: values that change while the programs run.

@@ -6,13 +6,13 @@ use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::{
-    ConnState, ConnectRecord, Counter, ExitRecord, ProcessState, RecordHeader, close, phase,
-    process_flag, record, setting,
+    ConnState, ConnectRecord, Counter, ExitRecord, ProcessState, RecordHeader, TaskKey, close,
+    phase, process_flag, record, runtime, setting,
 };
 
 use crate::emit::{closed, never_told, now, output};
 use crate::kernel::read;
-use crate::maps::{CONNECTIONS, PROCESS_TABLE, bump_setting, count};
+use crate::maps::{CONNECTIONS, PROCESS_TABLE, RUNTIME_LAYOUTS, bump_setting, count};
 use crate::offsets::at;
 use crate::processes::{is_selected_port, may_be_target, select_by_port};
 use crate::state::{AddressedSocket, Socket, TypedSocket, state_of};
@@ -101,6 +101,7 @@ fn connecting<S: Socket>(socket: S) {
         tid: thread as u32,
         waits: S::waits(),
         padding: 0,
+        task: TaskKey::UNKNOWN,
     };
     if !output((&raw const event).cast(), size_of::<ConnectRecord>() as u64) {
         count(Counter::RingFullConnect, 1);
@@ -166,7 +167,8 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     if let Some(state) = unsafe { PROCESS_TABLE.get(parent) }.copied()
         && state.flags & process_flag::LINEAGE != 0
     {
-        let inherited = ProcessState { flags: process_flag::LINEAGE, ..state };
+        let inherited =
+            ProcessState { flags: process_flag::LINEAGE, runtime: runtime::NONE, ..state };
         let _ = PROCESS_TABLE.insert(child, inherited, 0);
     }
     0
@@ -181,10 +183,15 @@ pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     // SAFETY: a live map value.
-    let lineage = unsafe {
+    let (lineage, known_runtime) = unsafe {
+        let known_runtime = (*state).runtime != runtime::NONE;
+        (*state).runtime = runtime::NONE;
         (*state).flags &= process_flag::LINEAGE;
-        (*state).flags != 0
+        ((*state).flags != 0, known_runtime)
     };
+    if known_runtime {
+        let _ = RUNTIME_LAYOUTS.remove(tgid);
+    }
     if !lineage {
         let _ = PROCESS_TABLE.remove(tgid);
     }
@@ -206,6 +213,9 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let _ = PROCESS_TABLE.remove(tgid);
+    if state.runtime != runtime::NONE {
+        let _ = RUNTIME_LAYOUTS.remove(tgid);
+    }
     if state.flags & process_flag::ANNOUNCED != 0 {
         let event = ExitRecord {
             header: RecordHeader { kind: record::EXIT, detail: 0, unreadable: 0, tail: 0, head: 0 },

@@ -19,6 +19,7 @@ mod sniff;
 mod sockets;
 mod state;
 mod syscalls;
+mod tasks;
 mod transfer;
 
 #[panic_handler]

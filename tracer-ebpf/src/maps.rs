@@ -6,10 +6,11 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use tracer_ebpf::{
     CHUNK, COUNTERS, ConnState, Counter, DataRecord, OpenRecord, PORTS, PROCESSES, ProcessRecord,
-    ProcessState, TAIL, setting,
+    ProcessState, RUNTIMES, RuntimeLayout, TAIL, TaskKey, setting,
 };
 
 use crate::payload::Cursor;
+use crate::tasks::Goroutine;
 use crate::transfer::Transfer;
 
 #[map(name = "EVENTS")]
@@ -30,6 +31,11 @@ pub(crate) static VERDICTS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(6
 #[map(name = "PROCESSES")]
 pub(crate) static PROCESS_TABLE: HashMap<u32, ProcessState> =
     HashMap::with_max_entries(PROCESSES, 1);
+
+/// Process to where its runtime keeps its tasks.
+#[map(name = "RUNTIMES")]
+pub(crate) static RUNTIME_LAYOUTS: HashMap<u32, RuntimeLayout> =
+    HashMap::with_max_entries(RUNTIMES, 1);
 
 #[map(name = "PORTS")]
 pub(crate) static SELECTED_PORTS: HashMap<u16, u8> = HashMap::with_max_entries(PORTS, 0);
@@ -59,6 +65,9 @@ pub(crate) struct Scratch {
     /// Bytes appended since the ring's fill was looked at.
     pub(crate) unlooked: u64,
     pub(crate) transfer: Transfer,
+    /// What the thread of the transfer ran, or for whom.
+    pub(crate) task: TaskKey,
+    pub(crate) goroutine: Goroutine,
     pub(crate) open: OpenRecord,
     pub(crate) process: ProcessRecord,
 }

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 };
 use tracer_ebpf::{
     ARGUMENTS, Counter, ENVIRONMENT, ProcessRecord, ProcessState, RecordHeader, process_flag,
-    record, setting, verdict,
+    record, runtime, setting, verdict,
 };
 
 use crate::emit::{now, output_urgent};
@@ -18,21 +18,24 @@ use crate::offsets::at;
 
 const NO_EXIST: u64 = 1;
 const MAX_CGROUPS: u32 = 16;
+/// A process of which nothing is known.
+const UNKNOWN: ProcessState =
+    ProcessState { verdict: verdict::ASK, flags: 0, runtime: runtime::NONE, padding: 0 };
 
-/// Whether the current process' use of `socket` is to be traced. Announces the process to the
-/// agent when this is the first time.
+/// Whether the current process' use of `socket` is to be traced; if so, gives its runtime.
+/// Announces the process to the agent when this is the first time.
 #[inline(always)]
-pub(crate) fn admits(tgid: u32, socket: u64, scratch: &mut Scratch) -> bool {
+pub(crate) fn admits(tgid: u32, socket: u64, scratch: &mut Scratch) -> Option<u8> {
     let state = match PROCESS_TABLE.get_ptr_mut(tgid) {
         Some(state) => state,
         None => {
-            let first = ProcessState { verdict: first_verdict(), flags: 0, padding: [0; 2] };
+            let first = ProcessState { verdict: first_verdict(), ..UNKNOWN };
             let _ = PROCESS_TABLE.insert(tgid, first, NO_EXIST);
             match PROCESS_TABLE.get_ptr_mut(tgid) {
                 Some(state) => state,
                 None => {
                     count(Counter::ProcessTableFull, 1);
-                    return first.verdict != verdict::SKIP;
+                    return if first.verdict == verdict::SKIP { None } else { Some(first.runtime) };
                 }
             }
         }
@@ -41,14 +44,14 @@ pub(crate) fn admits(tgid: u32, socket: u64, scratch: &mut Scratch) -> bool {
     let state = unsafe { &mut *state };
     if state.verdict == verdict::SKIP {
         if at::PORT_SELECTION() == 0 || !serves_selected_port(socket) {
-            return false;
+            return None;
         }
         state.verdict = verdict::TRACE;
     }
     if state.flags & process_flag::ANNOUNCED == 0 && announce(tgid, state.verdict, scratch) {
         state.flags |= process_flag::ANNOUNCED;
     }
-    true
+    Some(state.runtime)
 }
 
 /// Whether the process may be a target, without telling the agent of it yet.
@@ -93,8 +96,7 @@ pub(crate) fn is_selected_port(port: u16) -> bool {
 /// Makes the process and its children targets, by a port it listens on.
 #[inline(always)]
 pub(crate) fn select_by_port(tgid: u32) {
-    let state =
-        ProcessState { verdict: verdict::TRACE, flags: process_flag::LINEAGE, padding: [0; 2] };
+    let state = ProcessState { verdict: verdict::TRACE, flags: process_flag::LINEAGE, ..UNKNOWN };
     if PROCESS_TABLE.insert(tgid, state, 0).is_err() {
         count(Counter::ProcessTableFull, 1);
     }

@@ -7,7 +7,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::{direction, end_known, phase};
 
-use crate::kernel::{Call, message_flag, number};
+use crate::kernel::{Call, UserRegisters, message_flag, number};
 use crate::maps::{RECEIVE_SCRATCH, SEND_SCRATCH, own_slot};
 use crate::payload::Source;
 use crate::state::{Socket, TypedSocket, state_of};
@@ -21,8 +21,9 @@ pub fn sock_send(ctx: BtfTracePointContext) -> i32 {
     if moved > 0
         && let Some(scratch) = own_slot(&SEND_SCRATCH)
     {
-        let source = source(socket, &current_call(), 0);
-        observe(socket, direction::SEND, moved as u32, source, scratch);
+        let call = current_call();
+        let source = source(socket, &call, 0);
+        observe(socket, direction::SEND, moved as u32, source, call.user(), scratch);
     }
     0
 }
@@ -40,9 +41,13 @@ pub fn sock_receive(ctx: BtfTracePointContext) -> i32 {
         && consumes
         && let Some(scratch) = own_slot(&RECEIVE_SCRATCH)
     {
-        let source =
-            if moved == 0 { Source::InKernel } else { source(socket, &current_call(), flags) };
-        observe(socket, direction::RECEIVE, moved as u32, source, scratch);
+        let (source, user) = if moved == 0 {
+            (Source::InKernel, UserRegisters::UNKNOWN)
+        } else {
+            let call = current_call();
+            (source(socket, &call, flags), call.user())
+        };
+        observe(socket, direction::RECEIVE, moved as u32, source, user, scratch);
     }
     0
 }
@@ -72,7 +77,8 @@ pub fn tcp_splice_receive(ctx: BtfTracePointContext) -> i32 {
         && moved < i32::MAX as u32
         && let Some(scratch) = own_slot(&RECEIVE_SCRATCH)
     {
-        observe(socket, direction::RECEIVE, moved, Source::InKernel, scratch);
+        let user = UserRegisters::UNKNOWN;
+        observe(socket, direction::RECEIVE, moved, Source::InKernel, user, scratch);
     }
     0
 }

@@ -158,7 +158,7 @@ const EMPTY: ConnState = ConnState {
     opened: 0,
     receive_ended: 0,
     known: 0,
-    padding: 0,
+    runtime: 0,
 };
 
 /// The state of a stream socket, new or not; null for other sockets and when there is no room.

@@ -52,7 +52,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         moved = total_len(vector, moved);
     }
     if moved < i32::MAX as u64 {
-        observe(socket, moving, moved as u32, source, scratch);
+        observe(socket, moving, moved as u32, source, call.user(), scratch);
     }
     0
 }

@@ -5,18 +5,19 @@ use core::mem::offset_of;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use tracer_ebpf::{
-    ConnState, Counter, OpenRecord, RecordHeader, UNIX_PATH, close, direction, end_known, phase,
-    record, setting,
+    ConnState, Counter, OpenRecord, RecordHeader, TaskKey, UNIX_PATH, close, direction, end_known,
+    phase, record, runtime, setting,
 };
 
 use crate::emit::{self, Moved, now};
-use crate::kernel::read;
+use crate::kernel::{UserRegisters, read};
 use crate::maps::{Scratch, VERDICTS, count, setting};
 use crate::offsets::at;
 use crate::payload::Source;
 use crate::processes;
 use crate::sniff::{SNIFF, may_be_http};
 use crate::state::{INET, INET6, Socket, UNIX, state_of};
+use crate::tasks;
 
 /// Unlikely messages in a row after which a connection is ignored for good.
 const MISSES: u16 = 4;
@@ -33,6 +34,7 @@ pub(crate) struct Transfer {
     source: Source,
     len: u32,
     moving: u32,
+    pub(crate) user: UserRegisters,
 }
 
 impl Transfer {
@@ -62,9 +64,10 @@ pub(crate) fn observe<S: Socket>(
     moving: u8,
     len: u32,
     source: Source,
+    user: UserRegisters,
     scratch: &mut Scratch,
 ) {
-    scratch.transfer = Transfer { source, len, moving: u32::from(moving) };
+    scratch.transfer = Transfer { source, len, moving: u32::from(moving), user };
     // SAFETY: no preconditions.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (thread >> 32) as u32;
@@ -87,10 +90,11 @@ pub(crate) fn observe<S: Socket>(
     if state.tgid != tgid || state.epoch != epoch {
         state.tgid = tgid;
         state.epoch = epoch;
-        if !processes::admits(tgid, socket.address(), scratch) {
+        let Some(runtime) = processes::admits(tgid, socket.address(), scratch) else {
             state.phase = phase::UNTARGETED;
             return;
-        }
+        };
+        state.runtime = runtime;
         if state.phase == phase::UNTARGETED {
             state.phase = phase::UNDECIDED;
         }
@@ -123,6 +127,10 @@ pub(crate) fn observe<S: Socket>(
             return;
         }
         state.opened = 1;
+    }
+    scratch.task = TaskKey::UNKNOWN;
+    if starts_message && state.runtime != runtime::NONE {
+        tasks::read(tgid, scratch);
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
     let moved = Moved { offset, time, tgid, tid: thread as u32, waits: S::waits() };

@@ -2,6 +2,7 @@
 //! spans to the exporters. One thread, no locks; exporters run on their own.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crate::capture::{Capture, ConnectionVerdict};
 use crate::conn::Verdict;
 use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
 use crate::export::SpanSink;
+use crate::layout::{Finder, Found};
 use crate::pipeline::{Output, Pipeline};
 use crate::recording::{Entry, WriteError, Writer};
 use crate::target::{Decision, Resolver, Scanner, Selection, Why};
@@ -38,6 +40,7 @@ pub struct Agent<'a> {
     untargeted: HashSet<Pid>,
     /// Connections of which the kernel half is to be told that they speak HTTP, if they last.
     follow: HashSet<ConnId>,
+    layouts: Finder,
     last_tick: KernelTime,
     last_settle: KernelTime,
 }
@@ -54,6 +57,9 @@ pub enum AgentError {
     /// A verdict could not be handed to the kernel half.
     #[error(transparent)]
     Capture(#[from] crate::capture::LoadError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}; raise the limit of processes")]
+    Thread(#[from] std::io::Error),
 }
 
 impl<'a> Agent<'a> {
@@ -67,6 +73,7 @@ impl<'a> Agent<'a> {
         log: Option<Recorder>,
     ) -> Result<Self, AgentError> {
         let now = Capture::now();
+        let layouts = Finder::start(Path::new("/"))?;
         let mut agent = Self {
             capture,
             pipeline,
@@ -76,6 +83,7 @@ impl<'a> Agent<'a> {
             log,
             untargeted: HashSet::new(),
             follow: HashSet::new(),
+            layouts,
             last_tick: now,
             last_settle: now,
         };
@@ -95,6 +103,9 @@ impl<'a> Agent<'a> {
             }
             for (pid, decision) in running {
                 self.capture.decide_process(pid, decision.traced, lineage(&decision))?;
+                if decision.traced {
+                    self.layouts.ask(pid);
+                }
             }
         }
         tracing::warn!("processes multiply too fast to find all; restart the agent once they rest");
@@ -123,15 +134,17 @@ impl<'a> Agent<'a> {
     /// One drain with its consequences; returns the number of events.
     fn step(&mut self, outputs: &mut Vec<Output>) -> Result<usize, AgentError> {
         let mut failure = None;
-        let Self { capture, pipeline, resolver, selection, untargeted, log, .. } = self;
+        let Self { capture, pipeline, resolver, selection, untargeted, layouts, log, .. } = self;
         let mut decisions = Vec::new();
         let mut gone = Vec::new();
+        let mut exited = Vec::new();
         let drained = capture.drain(BATCH, |event| {
             match &event {
                 Event::Process(seen) => {
                     let decision = Scanner::new(resolver, selection).seen(seen);
                     if decision.traced || seen.selected {
                         untargeted.remove(&seen.pid);
+                        layouts.ask(seen.pid);
                     } else {
                         untargeted.insert(seen.pid);
                     }
@@ -143,6 +156,7 @@ impl<'a> Agent<'a> {
                 }
                 Event::ProcessGone { pid, .. } => {
                     untargeted.remove(pid);
+                    exited.push(*pid);
                 }
                 Event::Data(data) if untargeted.contains(&data.pid) => return,
                 Event::Closed(closed) if closed.kind == CloseKind::Gone => gone.push(closed.conn),
@@ -159,6 +173,13 @@ impl<'a> Agent<'a> {
         }
         for (pid, decision) in decisions {
             self.capture.decide_seen_process(pid, decision.traced, lineage(&decision));
+        }
+        for pid in exited {
+            self.capture.forget_tasks(pid);
+        }
+        while let Some(Found { pid, layout }) = self.layouts.next() {
+            let followed = self.capture.follow_tasks(pid, &layout);
+            tracing::debug!(pid = pid.0, ?layout, followed, "found the layout of tasks");
         }
         for conn in gone {
             if !self.follow.remove(&conn) {

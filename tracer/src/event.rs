@@ -44,6 +44,26 @@ pub struct Pid(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tid(pub u32);
 
+/// A task that a process' own runtime runs on threads, such as a goroutine: its identity within
+/// the process, which no other task of the process ever has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskId(pub u64);
+
+/// A place in a program's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CodeAddress(pub u64);
+
+/// What is known of the task on whose behalf a thread did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Task {
+    /// Identity.
+    pub id: TaskId,
+    /// The task that started it; `None` if unknown.
+    pub parent: Option<TaskId>,
+    /// Where it was started; zero if unknown.
+    pub site: CodeAddress,
+}
+
 /// Which way bytes went, seen from the process that owns the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Direction {
@@ -176,6 +196,9 @@ pub struct Data<'a> {
     /// How often the thread has waited for something in its life, modulo 2^32. Between two equal
     /// counts it ran, or was ready to, all the time.
     pub waits: u32,
+    /// The task on whose behalf the thread made the call. Only looked for where `turn` changes,
+    /// which is where a message begins; `None` also if it cannot be told.
+    pub task: Option<Task>,
     /// The first bytes of the range; shorter than `len` when the copy budget was used up.
     #[serde(borrow)]
     pub head: &'a [u8],
@@ -200,6 +223,8 @@ pub struct Connecting {
     pub tid: Tid,
     /// As in [`Data::waits`].
     pub waits: u32,
+    /// As in [`Data::task`].
+    pub task: Option<Task>,
 }
 
 /// How far a connection was closed.

@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod event;
 pub mod exchange;
 pub mod export;
+pub mod layout;
 pub mod link;
 pub mod pipeline;
 pub mod protocol;

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tracer_ebpf::{
     ARGUMENTS, CloseRecord, ConnectRecord, DataRecord, ENVIRONMENT, ExitRecord, OpenRecord,
-    ProcessRecord, RecordHeader, UNIX_PATH, close, direction, end_known, record, unreadable,
-    verdict,
+    ProcessRecord, RecordHeader, TaskKey, UNIX_PATH, close, direction, end_known, record,
+    unreadable, verdict,
 };
 
 use crate::event::{
-    CloseKind, Closed, ConnId, Connecting, Data, Direction, Endpoint, Event, KernelTime, Opened,
-    Pid, ProcessSeen, StreamOffset, Tid, Unreadable,
+    CloseKind, Closed, CodeAddress, ConnId, Connecting, Data, Direction, Endpoint, Event,
+    KernelTime, Opened, Pid, ProcessSeen, StreamOffset, Task, TaskId, Tid, Unreadable,
 };
 
 /// `AF_INET` and `AF_UNIX`; everything else announced is `AF_INET6`.
@@ -69,6 +69,7 @@ fn data(bytes: &[u8]) -> Option<Event<'_>> {
         len: data.len,
         turn: data.turn,
         waits: data.waits,
+        task: task(data.task),
         head,
         tail,
         unreadable: match data.header.unreadable {
@@ -88,7 +89,14 @@ fn connecting(record: ConnectRecord) -> Event<'static> {
         pid: Pid(record.tgid),
         tid: Tid(record.tid),
         waits: record.waits,
+        task: task(record.task),
     })
+}
+
+fn task(key: TaskKey) -> Option<Task> {
+    let known = |id| (id != 0).then_some(TaskId(id));
+    let (id, parent) = (known(key.task)?, known(key.parent_task));
+    Some(Task { id, parent, site: CodeAddress(key.site) })
 }
 
 fn opened(bytes: &[u8]) -> Option<Event<'static>> {

@@ -7,6 +7,7 @@ mod kernel_types;
 mod loader;
 mod losses;
 mod rehearsal;
+mod runtimes;
 mod unix_sockets;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ pub use losses::KernelCounters;
 use unix_sockets::{Look, UnixSockets};
 
 use crate::event::{ClockOffset, ConnId, Event, KernelTime, Pid};
+use crate::layout::Layout;
 
 /// Connection verdicts the kernel half has not picked up are withdrawn after this many newer ones.
 const REMEMBERED_VERDICTS: usize = 16_384;
@@ -56,9 +58,10 @@ pub struct Capture {
     ring: RingBuf<MapData>,
     attention: OwnedFd,
     settings: Array<MapData, u32>,
-    /// Laid out as `ProcessState`: verdict, flags, padding.
+    /// Laid out as `ProcessState`: verdict, flags, runtime, padding.
     processes: BpfHashMap<MapData, u32, [u8; 4]>,
     verdicts: BpfHashMap<MapData, u64, u8>,
+    runtimes: BpfHashMap<MapData, u32, runtimes::MapValue>,
     undelivered: VecDeque<ConnId>,
     counters: losses::CounterMap,
     /// Hides kernel addresses that serve as identities.
@@ -82,6 +85,7 @@ impl Capture {
         let settings = take("SETTINGS")?.try_into().map_err(map_error("SETTINGS"))?;
         let processes = take("PROCESSES")?.try_into().map_err(map_error("PROCESSES"))?;
         let verdicts = take("VERDICTS")?.try_into().map_err(map_error("VERDICTS"))?;
+        let runtimes = take("RUNTIMES")?.try_into().map_err(map_error("RUNTIMES"))?;
         let counters = take("COUNTERS")?.try_into().map_err(map_error("COUNTERS"))?;
         Ok(Self {
             backend,
@@ -91,6 +95,7 @@ impl Capture {
             settings,
             processes,
             verdicts,
+            runtimes,
             undelivered: VecDeque::new(),
             counters,
             identities: RandomState::new(),
@@ -191,12 +196,36 @@ impl Capture {
         flags: u64,
     ) -> Result<(), MapError> {
         let verdict = if trace { verdict::TRACE } else { verdict::SKIP };
-        let announced =
-            self.processes.get(&pid.0, 0).map_or(0, |state| state[1] & process_flag::ANNOUNCED);
-        let state = [verdict, announced | if lineage { process_flag::LINEAGE } else { 0 }, 0, 0];
+        let [_, flags_before, runtime, _] = self.processes.get(&pid.0, 0).unwrap_or_default();
+        let lineage = if lineage { process_flag::LINEAGE } else { 0 };
+        let state = [verdict, (flags_before & process_flag::ANNOUNCED) | lineage, runtime, 0];
         self.processes.insert(pid.0, state, flags)?;
         self.bump_epoch();
         Ok(())
+    }
+
+    /// Tells the kernel half how to find the tasks of a process that it has seen. Returns whether
+    /// it will: not if the process is gone by now, or if too many others are looked at already.
+    pub fn follow_tasks(&mut self, pid: Pid, layout: &Layout) -> bool {
+        let Ok([verdict, flags_before, ..]) = self.processes.get(&pid.0, 0) else {
+            return false;
+        };
+        let layout = runtimes::MapValue::from(layout);
+        let state = [verdict, flags_before, layout.kind(), 0];
+        let followed = self.runtimes.insert(pid.0, layout, ANY).is_ok()
+            && self.processes.insert(pid.0, state, EXISTING).is_ok();
+        if followed {
+            self.bump_epoch();
+        } else {
+            self.forget_tasks(pid);
+        }
+        followed
+    }
+
+    /// To be called when a process is gone. The kernel half forgets by itself, unless it was told
+    /// too late.
+    pub fn forget_tasks(&mut self, pid: Pid) {
+        let _ = self.runtimes.remove(&pid.0);
     }
 
     /// Tells the kernel half how to go on with a connection.

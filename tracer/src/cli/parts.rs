@@ -77,13 +77,7 @@ pub(crate) fn pipeline(
     );
     let connections =
         Connections::new(conn::Options { max_connections, interest, ..conn::Options::default() });
-    Ok(Pipeline::new(
-        connections,
-        processes,
-        links.options(),
-        builder,
-        IdSource::random(),
-    ))
+    Ok(Pipeline::new(connections, processes, links.options(), builder, IdSource::random()))
 }
 
 /// The exporters, started. Warnings about the environment go to standard error.

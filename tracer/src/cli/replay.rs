@@ -30,8 +30,13 @@ pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     let file = File::open(&options.file).with_context(|| format!("cannot open {path}"))?;
     let mut reader = Reader::new(BufReader::new(file)).with_context(|| path.to_string())?;
     let clock = reader.header().clock;
-    let mut pipeline =
-        parts::pipeline(&options.span, &options.link, MAX_CONNECTIONS, Processes::replayed(), clock)?;
+    let mut pipeline = parts::pipeline(
+        &options.span,
+        &options.link,
+        MAX_CONNECTIONS,
+        Processes::replayed(),
+        clock,
+    )?;
     let (sink, exporters) = parts::exporters(&options.export)?;
 
     let mut outputs = Vec::new();

@@ -11,7 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracer::agent::{Agent, Recorder};
 use tracer::capture::Capture;
 use tracer::config::{
-    CaptureOptions, ExportOptions, LinkOptions, RecordOptions, RunOptions, SpanOptions, TargetOptions,
+    CaptureOptions, ExportOptions, LinkOptions, RecordOptions, RunOptions, SpanOptions,
+    TargetOptions,
 };
 use tracer::event::{ClockOffset, Pid};
 use tracer::recording::{Header, Writer, create};

@@ -44,10 +44,7 @@ impl LinkOptions {
 impl Default for LinkOptions {
     fn default() -> Self {
         let Options { threshold, longest_request } = Options::default();
-        Self {
-            timing_threshold: threshold.probability(),
-            longest_request: longest_request.into(),
-        }
+        Self { timing_threshold: threshold.probability(), longest_request: longest_request.into() }
     }
 }
 

@@ -98,13 +98,20 @@ impl Hopes {
     }
 
     /// Calls of a process that need not wait any longer, given how far it can be trusted.
-    pub(super) fn resolve(&mut self, pid: Pid, trust: impl Fn(Kind) -> Trust) -> Vec<Resolved> {
+    pub(super) fn resolve(
+        &mut self,
+        pid: Pid,
+        trust: impl Fn(ExchangeId, Kind) -> Trust,
+    ) -> Vec<Resolved> {
         let Some(calls) = self.by_process.get_mut(&pid) else { return Vec::new() };
         let hopes = &mut self.hopes;
         let mut resolved = Vec::new();
         calls.retain(|call| {
             let Some(hope) = hopes.get(call) else { return false };
-            let origin = match hope.probable.map(|(parent, kind)| (parent, kind, trust(kind))) {
+            let origin = match hope
+                .probable
+                .map(|(parent, kind)| (parent, kind, trust(*call, kind)))
+            {
                 Some((parent, kind, Trust::Given)) => Some(Origin::Child {
                     parent,
                     kind,
@@ -112,7 +119,7 @@ impl Hopes {
                     confidence: None,
                 }),
                 Some((.., Trust::Open)) => return true,
-                _ if hope.of_thread && trust(Kind::Worker) != Trust::Denied => return true,
+                _ if hope.of_thread && trust(*call, Kind::Worker) != Trust::Denied => return true,
                 _ => None,
             };
             if let Some(hope) = hopes.remove(call) {

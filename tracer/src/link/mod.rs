@@ -11,6 +11,7 @@ mod family;
 mod hopes;
 mod pairs;
 mod tally;
+mod tasks;
 mod threads;
 pub mod timing;
 
@@ -28,6 +29,7 @@ use family::{Family, Settled};
 use hopes::{Hope, Hopes};
 use pairs::Pairs;
 pub use tally::Tally;
+use tasks::Tasks;
 use threads::{Clue, Threads};
 use timing::Confidence;
 
@@ -60,6 +62,8 @@ pub enum Kind {
     Header,
     /// Both ends of the connection were seen.
     Pair,
+    /// The task that made the call, or one that started it, was handling that request.
+    Coroutine,
     /// The thread that made the call was handling that request and no other.
     Thread,
     /// The thread that made the call wrote that request's response next.
@@ -74,13 +78,15 @@ pub enum Kind {
 
 impl Kind {
     /// All names, the strongest evidence first.
-    pub const NAMES: [&str; 6] = ["header", "pair", "thread", "tick", "sole", "timing"];
+    pub const NAMES: [&str; 7] =
+        ["header", "pair", "coroutine", "thread", "tick", "sole", "timing"];
 
     /// As spans and reports name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Header => "header",
             Self::Pair => "pair",
+            Self::Coroutine => "coroutine",
             Self::Thread | Self::Worker => "thread",
             Self::Tick => "tick",
             Self::Sole => "sole",
@@ -197,6 +203,7 @@ struct Unpaired {
 pub struct Linker<T> {
     family: Family<T>,
     threads: Threads,
+    tasks: Tasks,
     pairs: Pairs,
     timing: ByTiming,
     open: HashMap<ExchangeId, Open>,
@@ -221,6 +228,7 @@ impl<T> Linker<T> {
         Self {
             family: Family::new(),
             threads: Threads::default(),
+            tasks: Tasks::default(),
             pairs: Pairs::default(),
             timing: ByTiming::new(timing),
             hopes: Hopes::default(),
@@ -246,6 +254,7 @@ impl<T> Linker<T> {
 
     /// Bytes are about to be looked at: what begins now, begins by this thread.
     pub fn before_data(&mut self, data: &Data<'_>) {
+        self.tasks.on_data(data);
         let request = self.request_of(data.conn);
         self.moment = Some(Moment { tid: data.tid, waits: data.waits, request });
     }
@@ -279,6 +288,7 @@ impl<T> Linker<T> {
                 let otherwise = carried.clone().map_or(Origin::Root, Origin::Remote);
                 self.open.insert(id, Open { role, pid, tid, at, carried, parent: None });
                 self.threads.on_request(id, pid, tid, at);
+                self.tasks.on_request(began);
                 let decisions = self.timing.on_request(id, pid, began.request, at);
                 self.take_decisions(decisions, ids, &mut settled);
                 match self.pairs.meet(id, role, began.ends, at) {
@@ -317,6 +327,7 @@ impl<T> Linker<T> {
             return self.threads.on_call_answered(open.pid, open.tid, tid);
         }
         let pid = open.pid;
+        self.tasks.on_response(id, pid);
         let work = self.threads.on_response(id, pid, tid);
         for call in work.own {
             if self.hopes.expect(call, (id, Kind::Worker)) {
@@ -364,11 +375,13 @@ impl<T> Linker<T> {
     pub fn on_closed(&mut self, conn: ConnId) {
         self.newest.remove(&conn);
         self.threads.on_closed(conn);
+        self.tasks.on_closed(conn);
     }
 
     /// A process exited.
     pub fn on_gone(&mut self, pid: Pid) {
         self.threads.on_gone(pid);
+        self.tasks.on_gone(pid);
     }
 
     /// Time passed.
@@ -421,6 +434,7 @@ impl<T> Linker<T> {
         let Began { id, pid, tid, at, .. } = *began;
         let waits = self.moment.filter(|moment| moment.tid == tid).map(|moment| moment.waits);
         let clue = self.threads.on_call(id, pid, tid, waits, at, itself);
+        let clue = self.tasks.on_call(id, pid, clue);
         let origin = match carried {
             Some(carried) => match self.brought_by(pid, &carried, clue) {
                 Some(brought) => brought.origin(),
@@ -501,6 +515,7 @@ impl<T> Linker<T> {
         match open.role {
             Role::Server => {
                 self.threads.on_answered(id, open.pid);
+                self.tasks.on_answered(id, open.pid);
                 if self.timing.waits_for(open.pid) {
                     self.family.keep(id);
                 }
@@ -509,6 +524,7 @@ impl<T> Linker<T> {
             }
             Role::Client => {
                 self.threads.on_call_over(id, open.tid);
+                self.tasks.on_call_over(id);
                 let decisions = self.timing.on_returned(id, open.pid, at);
                 self.take_decisions(decisions, ids, settled);
             }
@@ -535,8 +551,12 @@ impl<T> Linker<T> {
 
     /// Settles calls of which threads have proven enough, or will not.
     fn settle_hopes(&mut self, pid: Pid, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
-        let threads = &self.threads;
-        for resolved in self.hopes.resolve(pid, |kind| threads.trust(pid, kind)) {
+        let (threads, tasks) = (&self.threads, &self.tasks);
+        let trust = |call, kind| match kind {
+            Kind::Coroutine => tasks.trust(call),
+            _ => threads.trust(pid, kind),
+        };
+        for resolved in self.hopes.resolve(pid, trust) {
             self.settle_hope(resolved, ids, settled);
         }
     }
@@ -548,6 +568,7 @@ impl<T> Linker<T> {
         settled: &mut Vec<Settled<T>>,
     ) {
         let hopes::Resolved { call, origin, released } = resolved;
+        self.tasks.release(call);
         // Without an origin it is still up to timing.
         if let Some(origin) = origin {
             self.settle_call(call, origin, ids, settled);

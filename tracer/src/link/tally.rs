@@ -27,8 +27,7 @@ impl Tally {
     /// Counts one span.
     pub fn add(&mut self, service: &str, origin: &Origin) {
         let known = self.services.contains_key(service);
-        let service =
-            if known || self.services.len() < MAX_SERVICES { service } else { OTHERS };
+        let service = if known || self.services.len() < MAX_SERVICES { service } else { OTHERS };
         let outcome = match origin {
             Origin::Root => ROOT,
             Origin::Remote(_) => Kind::Header.name(),

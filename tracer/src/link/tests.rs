@@ -1,10 +1,12 @@
 //! Stories of requests and calls, told event by event, and the tree that comes out.
 
+mod tasks;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::event::{Endpoint, StreamOffset};
+use crate::event::{Endpoint, StreamOffset, Task};
 use crate::exchange::{End, HttpVersion};
 use crate::trace::context::TraceId;
 
@@ -16,6 +18,8 @@ struct Story {
     ids: IdSource,
     now: u64,
     offset: u32,
+    /// Of each connection: which way bytes went last, and how often that changed.
+    turns: HashMap<ConnId, (Direction, u32)>,
     placed: Vec<Placed<&'static str>>,
 }
 
@@ -25,10 +29,11 @@ struct By {
     pid: u32,
     tid: u32,
     waits: u32,
+    task: Option<Task>,
 }
 
 fn by(pid: u32, tid: u32, waits: u32) -> By {
-    By { pid, tid, waits }
+    By { pid, tid, waits, task: None }
 }
 
 impl Story {
@@ -38,11 +43,16 @@ impl Story {
             ids: IdSource::seeded(1),
             now: 1_000 * MILLISECOND,
             offset: 0,
+            turns: HashMap::new(),
             placed: Vec::new(),
         }
     }
 
-    fn data(&self, conn: u64, by: By, direction: Direction) -> Data<'static> {
+    fn data(&mut self, conn: u64, by: By, direction: Direction) -> Data<'static> {
+        let turn = self.turns.entry(ConnId(conn)).or_insert((direction, 0));
+        if turn.0 != direction {
+            *turn = (direction, turn.1 + 1);
+        }
         Data {
             conn: ConnId(conn),
             time: KernelTime(self.now),
@@ -51,8 +61,9 @@ impl Story {
             direction,
             offset: StreamOffset(0),
             len: 1,
-            turn: 0,
+            turn: turn.1,
             waits: by.waits,
+            task: by.task,
             head: &[],
             tail: &[],
             unreadable: None,

@@ -44,13 +44,13 @@ struct Spot {
 
 /// How often a process does what a rule relies on, lately.
 #[derive(Clone, Copy, Debug, Default)]
-struct Habit {
+pub(super) struct Habit {
     cases: u32,
     exceptions: u32,
 }
 
 impl Habit {
-    fn observe(&mut self, as_expected: bool) {
+    pub(super) fn observe(&mut self, as_expected: bool) {
         self.cases += 1;
         self.exceptions += u32::from(!as_expected);
         if self.cases >= WINDOW {
@@ -59,7 +59,7 @@ impl Habit {
         }
     }
 
-    fn trust(self) -> Trust {
+    pub(super) fn trust(self) -> Trust {
         if self.exceptions > 0 && self.exceptions * BORNE > self.cases {
             Trust::Denied
         } else if self.cases < ENOUGH {
@@ -140,7 +140,26 @@ pub(super) enum Trust {
     Denied,
 }
 
+impl Trust {
+    /// In two things that are relied on together.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Denied, _) | (_, Self::Denied) => Self::Denied,
+            (Self::Open, _) | (_, Self::Open) => Self::Open,
+            (Self::Given, Self::Given) => Self::Given,
+        }
+    }
+}
+
 impl Clue {
+    /// How many requests were open.
+    pub(super) fn candidates(self) -> usize {
+        match self {
+            Self::Root => 0,
+            Self::Parent { candidates, .. } | Self::Unclear { candidates, .. } => candidates,
+        }
+    }
+
     /// What it means for the call; `None` if that is still open.
     pub(super) fn origin(self) -> Option<Origin> {
         match self {
@@ -223,7 +242,7 @@ impl Threads {
             Kind::Thread => process.loyal.trust(),
             Kind::Worker => process.diligent.trust(),
             Kind::Tick => process.prompt.trust(),
-            Kind::Header | Kind::Pair | Kind::Sole | Kind::Timing => Trust::Given,
+            Kind::Header | Kind::Pair | Kind::Coroutine | Kind::Sole | Kind::Timing => Trust::Given,
         }
     }
 

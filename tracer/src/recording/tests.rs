@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    CloseKind, Closed, ConnId, Data, Direction, Endpoint, Opened, Pid, StreamOffset, Tid,
+    CloseKind, Closed, CodeAddress, ConnId, Data, Direction, Endpoint, Opened, Pid, StreamOffset,
+    Task, TaskId, Tid,
 };
 use crate::target::ServiceNameSource;
 use crate::trace::{Resource, ResourceId, Value};
@@ -74,6 +75,7 @@ fn data<'a>(number: u64, head: &'a [u8], tail: &'a [u8]) -> Entry<'a> {
         len: head.len() as u32,
         turn: 1,
         waits: 3,
+        task: Some(Task { id: TaskId(4), parent: Some(TaskId(1)), site: CodeAddress(9) }),
         head,
         tail,
         unreadable: None,

@@ -121,6 +121,7 @@ impl Wire {
             len: bytes.len() as u32,
             turn: self.turn,
             waits: 0,
+            task: None,
             head: &[],
             tail: &[],
             unreadable: None,

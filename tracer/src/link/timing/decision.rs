@@ -68,9 +68,7 @@ impl Decision {
             likeliest: likeliest.map(|(request, _)| request),
             confidence,
             candidate_count: call.candidate_count,
-            accepted: likeliest.is_some()
-                && confidence >= options.threshold
-                && habits.is_regular(),
+            accepted: likeliest.is_some() && confidence >= options.threshold && habits.is_regular(),
             candidates: call.candidates,
         }
     }
