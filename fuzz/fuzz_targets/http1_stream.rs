@@ -135,6 +135,7 @@ fn moved(
         turn: socket.turn,
         waits: 0,
         task: None,
+        callback: None,
         head,
         tail,
         unreadable: None,

@@ -101,6 +101,8 @@ pub mod runtime {
     pub const NONE: u8 = 0;
     /// Go: goroutines.
     pub const GO: u8 = 1;
+    /// An event loop whose callbacks can be told apart by their callers.
+    pub const CALLBACKS: u8 = 3;
 }
 
 /// Meaning of [`RuntimeLayout::offsets`] by index, for [`runtime::GO`].
@@ -177,6 +179,9 @@ pub struct DataRecord {
     pub waits: u32,
     /// What the thread ran; only where a message may begin.
     pub task: TaskKey,
+    /// The callback within which this was done, by the time of the read that it began with; zero
+    /// if that is not known.
+    pub callback: u64,
 }
 
 /// A task of a process' own runtime, such as a goroutine. Zeros where it is not known.
@@ -228,6 +233,8 @@ pub struct ConnectRecord {
     pub padding: u32,
     /// What the thread ran, where that can be read.
     pub task: TaskKey,
+    /// As in [`DataRecord`].
+    pub callback: u64,
 }
 
 /// A connection or one of its directions ended.

@@ -9,8 +9,9 @@ use tracer_ebpf::{
     phase, record, runtime, setting,
 };
 
+use crate::callbacks;
 use crate::emit::{self, Moved, now};
-use crate::kernel::{UserRegisters, read};
+use crate::kernel::{UserRegisters, number, read};
 use crate::maps::{Scratch, VERDICTS, count, setting};
 use crate::offsets::at;
 use crate::payload::Source;
@@ -129,13 +130,30 @@ pub(crate) fn observe<S: Socket>(
         state.opened = 1;
     }
     scratch.task = TaskKey::UNKNOWN;
-    if starts_message && state.runtime != runtime::NONE {
+    scratch.callback = 0;
+    if state.runtime == runtime::CALLBACKS {
+        note_callback(thread as u32, time, scratch);
+    } else if starts_message && state.runtime != runtime::NONE {
         tasks::read(tgid, scratch);
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
     let moved = Moved { offset, time, tgid, tid: thread as u32, waits: S::waits() };
     emit::data(scratch, state, &moved);
     state.last_time = time;
+}
+
+/// Notes in the scratch space within which callback of its event loop the thread moves bytes.
+#[inline(always)]
+fn note_callback(tid: u32, time: u64, scratch: &mut Scratch) {
+    if scratch.transfer.moving() == direction::SEND {
+        scratch.callback = callbacks::within(tid, &mut scratch.stack);
+        return;
+    }
+    // The kernel counts these when they return, and others not at all.
+    let is_counted =
+        matches!(scratch.transfer.user.call, number::READ | number::READV | number::PREADV2);
+    let counted = !is_counted || at::STATE_IN_MAP() != 0;
+    scratch.callback = callbacks::begin(tid, time, counted, &mut scratch.stack);
 }
 
 /// Notes the direction; `true` if it changed, which is where a new message begins.

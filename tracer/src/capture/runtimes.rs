@@ -22,6 +22,11 @@ impl From<&Layout> for MapValue {
     fn from(layout: &Layout) -> Self {
         match layout {
             Layout::Go(layout) => Self(of_go(layout)),
+            Layout::Callbacks => Self(RuntimeLayout {
+                addresses: [0; 4],
+                offsets: [0; 23],
+                kind: u32::from(runtime::CALLBACKS),
+            }),
         }
     }
 }

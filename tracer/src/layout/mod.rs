@@ -3,6 +3,7 @@
 //!
 //! Knows executables, by what stands in their file; neither processes nor the kernel.
 
+mod callbacks;
 mod debug_info;
 mod finder;
 mod go;
@@ -20,6 +21,8 @@ pub use go::GoLayout;
 pub enum Layout {
     /// Go, with goroutines.
     Go(GoLayout),
+    /// An event loop, with callbacks.
+    Callbacks,
 }
 
 /// Why a program's tasks cannot be told apart, though it has some.
@@ -52,5 +55,8 @@ pub fn of_executable(file: File) -> Result<Option<Layout>, LayoutError> {
     if object.architecture() != Architecture::X86_64 {
         return Ok(None);
     }
-    Ok(go::layout(&object)?.map(Layout::Go))
+    Ok(match go::layout(&object)? {
+        Some(layout) => Some(Layout::Go(layout)),
+        None => callbacks::has_callbacks(&object).then_some(Layout::Callbacks),
+    })
 }

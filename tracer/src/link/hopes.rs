@@ -23,6 +23,8 @@ pub(super) struct Hope {
     probable: Option<(ExchangeId, Kind)>,
     /// The thread's next response may still tell.
     of_thread: bool,
+    /// A response within a callback may still tell.
+    of_callback: bool,
     /// What timing said meanwhile.
     otherwise: Option<Origin>,
 }
@@ -34,7 +36,13 @@ impl Hope {
         candidates: usize,
         probable: Option<(ExchangeId, Kind)>,
     ) -> Self {
-        Self { pid, began, candidates, probable, of_thread: true, otherwise: None }
+        let (of_thread, of_callback) = (true, false);
+        Self { pid, began, candidates, probable, of_thread, of_callback, otherwise: None }
+    }
+
+    /// Of a process where callbacks tell, and not threads.
+    pub(super) fn by_callback(self, of_callback: bool) -> Self {
+        Self { of_thread: false, of_callback, ..self }
     }
 
     fn resolved(self, call: ExchangeId, origin: Option<Origin>) -> Resolved {
@@ -86,6 +94,22 @@ impl Hopes {
         }
     }
 
+    /// It is known whom the call's callback is for, as far as it ever will be. Returns whether the
+    /// request is needed from now on.
+    pub(super) fn expect_of_callback(
+        &mut self,
+        call: ExchangeId,
+        request: Option<ExchangeId>,
+    ) -> bool {
+        let Some(hope) = self.hopes.get_mut(&call) else { return false };
+        hope.of_callback = false;
+        if hope.probable.is_some() || request.is_none() {
+            return false;
+        }
+        hope.probable = request.map(|request| (request, Kind::Callback));
+        true
+    }
+
     /// Notes what timing says; gives it back if nothing better is hoped for.
     pub(super) fn otherwise(&mut self, call: ExchangeId, origin: Origin) -> Option<Origin> {
         match self.hopes.get_mut(&call) {
@@ -119,6 +143,9 @@ impl Hopes {
                     confidence: None,
                 }),
                 Some((.., Trust::Open)) => return true,
+                _ if hope.of_callback && trust(*call, Kind::Callback) != Trust::Denied => {
+                    return true;
+                }
                 _ if hope.of_thread && trust(*call, Kind::Worker) != Trust::Denied => return true,
                 _ => None,
             };

@@ -7,6 +7,7 @@
 //! how bytes were captured, or any clock but the times it is told.
 
 mod by_timing;
+mod callbacks;
 mod family;
 mod hopes;
 mod pairs;
@@ -25,12 +26,13 @@ use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Tid};
 use crate::exchange::{Ends, ExchangeId, RequestHead, Role};
 use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
 use by_timing::ByTiming;
+use callbacks::{Callbacks, Cause, Revealed};
 use family::{Family, Settled};
 use hopes::{Hope, Hopes};
 use pairs::Pairs;
 pub use tally::Tally;
 use tasks::Tasks;
-use threads::{Clue, Threads};
+use threads::{Clue, Threads, Trust};
 use timing::Confidence;
 
 /// Nanoseconds that a server's half waits for the client's: that is written down when the call
@@ -68,6 +70,8 @@ pub enum Kind {
     Thread,
     /// The thread that made the call wrote that request's response next.
     Worker,
+    /// The call was made within a callback that is for that request.
+    Callback,
     /// The call was written at once after something of that request was read.
     Tick,
     /// No other request was open.
@@ -88,7 +92,7 @@ impl Kind {
             Self::Pair => "pair",
             Self::Coroutine => "coroutine",
             Self::Thread | Self::Worker => "thread",
-            Self::Tick => "tick",
+            Self::Callback | Self::Tick => "tick",
             Self::Sole => "sole",
             Self::Timing => "timing",
         }
@@ -188,6 +192,10 @@ struct Moment {
     tid: Tid,
     waits: u32,
     request: Option<ExchangeId>,
+    /// The callback within which that was.
+    callback: Option<KernelTime>,
+    /// What reading is for, as far as was known before.
+    cause: Cause,
 }
 
 /// The server's half of an exchange, and where it comes from if the other half is not seen.
@@ -204,6 +212,7 @@ pub struct Linker<T> {
     family: Family<T>,
     threads: Threads,
     tasks: Tasks,
+    callbacks: Callbacks,
     pairs: Pairs,
     timing: ByTiming,
     open: HashMap<ExchangeId, Open>,
@@ -229,6 +238,7 @@ impl<T> Linker<T> {
             family: Family::new(),
             threads: Threads::default(),
             tasks: Tasks::default(),
+            callbacks: Callbacks::default(),
             pairs: Pairs::default(),
             timing: ByTiming::new(timing),
             hopes: Hopes::default(),
@@ -249,23 +259,47 @@ impl<T> Linker<T> {
 
     /// A connection is being made.
     pub fn on_connecting(&mut self, event: &Connecting) {
+        self.callbacks.on_connecting(event);
         self.threads.on_connecting(event.conn, event.tid, event.waits, event.time);
     }
 
     /// Bytes are about to be looked at: what begins now, begins by this thread.
     pub fn before_data(&mut self, data: &Data<'_>) {
         self.tasks.on_data(data);
-        let request = self.request_of(data.conn);
-        self.moment = Some(Moment { tid: data.tid, waits: data.waits, request });
+        let &Data { conn, tid, waits, callback, .. } = data;
+        let (request, cause) = (self.request_of(conn), self.cause_of(conn));
+        let cause = cause.unwrap_or(Cause::Unknown);
+        self.moment = Some(Moment { tid, waits, request, callback, cause });
     }
 
     /// Bytes were looked at, and what they began or ended was told.
     pub fn after_data(&mut self, data: &Data<'_>) {
-        let before = self.moment.take().and_then(|moment| moment.request);
+        let Some(before) = self.moment.take() else { return };
         if data.direction == Direction::Receive {
             // The last byte of a response ends the call, but was read for its request.
-            let request = self.request_of(data.conn).or(before);
+            let request = self.request_of(data.conn).or(before.request);
             self.threads.on_read(data.tid, data.waits, data.time, request);
+            let cause = self.cause_of(data.conn).unwrap_or(before.cause);
+            if let Some(revealed) = self.callbacks.on_read(data, cause) {
+                self.take_revealed(&revealed);
+            }
+        }
+    }
+
+    /// What reading from a connection is for.
+    fn cause_of(&self, conn: ConnId) -> Option<Cause> {
+        let id = self.newest.get(&conn)?;
+        Some(self.callbacks.reading(*id, self.open.get(id)?.role))
+    }
+
+    /// Callbacks told what some calls are for, or that they never will.
+    fn take_revealed(&mut self, revealed: &Revealed) {
+        for call in &revealed.calls {
+            if self.hopes.expect_of_callback(*call, revealed.request)
+                && let Some(request) = revealed.request
+            {
+                self.family.keep(request);
+            }
         }
     }
 
@@ -326,8 +360,12 @@ impl<T> Linker<T> {
         if open.role == Role::Client {
             return self.threads.on_call_answered(open.pid, open.tid, tid);
         }
-        let pid = open.pid;
+        let (pid, began) = (open.pid, open.at);
         self.tasks.on_response(id, pid);
+        let within = self.moment.filter(|moment| moment.tid == tid).and_then(|it| it.callback);
+        if let Some(revealed) = self.callbacks.on_response(id, tid, within, began) {
+            self.take_revealed(&revealed);
+        }
         let work = self.threads.on_response(id, pid, tid);
         for call in work.own {
             if self.hopes.expect(call, (id, Kind::Worker)) {
@@ -376,12 +414,14 @@ impl<T> Linker<T> {
         self.newest.remove(&conn);
         self.threads.on_closed(conn);
         self.tasks.on_closed(conn);
+        self.callbacks.on_closed(conn);
     }
 
     /// A process exited.
     pub fn on_gone(&mut self, pid: Pid) {
         self.threads.on_gone(pid);
         self.tasks.on_gone(pid);
+        self.callbacks.on_gone(pid);
     }
 
     /// Time passed.
@@ -432,9 +472,14 @@ impl<T> Linker<T> {
         settled: &mut Vec<Settled<T>>,
     ) -> Option<ExchangeId> {
         let Began { id, pid, tid, at, .. } = *began;
-        let waits = self.moment.filter(|moment| moment.tid == tid).map(|moment| moment.waits);
+        let moment = self.moment.filter(|moment| moment.tid == tid);
+        let waits = moment.map(|moment| moment.waits);
+        let within = moment.and_then(|moment| moment.callback);
         let clue = self.threads.on_call(id, pid, tid, waits, at, itself);
         let clue = self.tasks.on_call(id, pid, clue);
+        let open = &self.open;
+        let is_open = |request| Some(request) != itself && open.contains_key(&request);
+        let clue = self.callbacks.on_call(began, within, clue, is_open);
         let origin = match carried {
             Some(carried) => match self.brought_by(pid, &carried, clue) {
                 Some(brought) => brought.origin(),
@@ -447,7 +492,14 @@ impl<T> Linker<T> {
             if let Some((request, _)) = probable {
                 self.family.keep(request);
             }
-            self.hopes.add(id, Hope::new(pid, at, candidates, probable));
+            let hope = Hope::new(pid, at, candidates, probable);
+            self.hopes.add(
+                id,
+                match self.callbacks.trust(pid) {
+                    Trust::Denied => hope,
+                    _ => hope.by_callback(self.callbacks.may_reveal(id)),
+                },
+            );
         }
         let parent = origin.as_ref().map(Origin::parent);
         let open = &self.open;
@@ -525,6 +577,7 @@ impl<T> Linker<T> {
             Role::Client => {
                 self.threads.on_call_over(id, open.tid);
                 self.tasks.on_call_over(id);
+                self.callbacks.on_call_over(id);
                 let decisions = self.timing.on_returned(id, open.pid, at);
                 self.take_decisions(decisions, ids, settled);
             }
@@ -551,8 +604,9 @@ impl<T> Linker<T> {
 
     /// Settles calls of which threads have proven enough, or will not.
     fn settle_hopes(&mut self, pid: Pid, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
-        let (threads, tasks) = (&self.threads, &self.tasks);
+        let (threads, tasks, callbacks) = (&self.threads, &self.tasks, &self.callbacks);
         let trust = |call, kind| match kind {
+            Kind::Callback => callbacks.trust(pid),
             Kind::Coroutine => tasks.trust(call),
             _ => threads.trust(pid, kind),
         };
@@ -569,6 +623,7 @@ impl<T> Linker<T> {
     ) {
         let hopes::Resolved { call, origin, released } = resolved;
         self.tasks.release(call);
+        self.callbacks.release(call);
         // Without an origin it is still up to timing.
         if let Some(origin) = origin {
             self.settle_call(call, origin, ids, settled);

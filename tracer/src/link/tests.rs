@@ -30,10 +30,11 @@ struct By {
     tid: u32,
     waits: u32,
     task: Option<Task>,
+    callback: Option<KernelTime>,
 }
 
 fn by(pid: u32, tid: u32, waits: u32) -> By {
-    By { pid, tid, waits, task: None }
+    By { pid, tid, waits, task: None, callback: None }
 }
 
 impl Story {
@@ -64,6 +65,7 @@ impl Story {
             turn: turn.1,
             waits: by.waits,
             task: by.task,
+            callback: by.callback,
             head: &[],
             tail: &[],
             unreadable: None,

@@ -242,7 +242,12 @@ impl Threads {
             Kind::Thread => process.loyal.trust(),
             Kind::Worker => process.diligent.trust(),
             Kind::Tick => process.prompt.trust(),
-            Kind::Header | Kind::Pair | Kind::Coroutine | Kind::Sole | Kind::Timing => Trust::Given,
+            Kind::Header
+            | Kind::Pair
+            | Kind::Coroutine
+            | Kind::Callback
+            | Kind::Sole
+            | Kind::Timing => Trust::Given,
         }
     }
 

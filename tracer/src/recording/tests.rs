@@ -76,6 +76,7 @@ fn data<'a>(number: u64, head: &'a [u8], tail: &'a [u8]) -> Entry<'a> {
         turn: 1,
         waits: 3,
         task: Some(Task { id: TaskId(4), parent: Some(TaskId(1)), site: CodeAddress(9) }),
+        callback: Some(KernelTime(number)),
         head,
         tail,
         unreadable: None,

@@ -122,6 +122,7 @@ impl Wire {
             turn: self.turn,
             waits: 0,
             task: None,
+            callback: None,
             head: &[],
             tail: &[],
             unreadable: None,
