@@ -130,7 +130,7 @@ impl Callbacks {
             self.causes.insert(id, cause);
             let kind = Kind::Callback;
             return match self.trust(pid) {
-                Trust::Denied => clue,
+                Trust::Denied => beyond_threads(clue),
                 _ if !is_open(request) => Clue::Root,
                 Trust::Open if candidates > 1 => {
                     Clue::Unclear { candidates, probable: Some((request, kind)) }
@@ -139,13 +139,7 @@ impl Callbacks {
             };
         }
         self.chain(id, at, cause);
-        match clue {
-            Clue::Parent { kind: Kind::Thread | Kind::Tick, .. } if candidates > 1 => {
-                Clue::Unclear { candidates, probable: None }
-            }
-            Clue::Unclear { .. } => Clue::Unclear { candidates, probable: None },
-            _ => clue,
-        }
+        beyond_threads(clue)
     }
 
     /// The response to a request began. Gives the calls that turn out to be for it.
@@ -243,5 +237,18 @@ impl Callbacks {
             }
         }
         Revealed { calls, request }
+    }
+}
+
+/// What is left of a clue if threads prove nothing: on one thread, a timer's call may follow what
+/// was read for another request.
+fn beyond_threads(clue: Clue) -> Clue {
+    let candidates = clue.candidates();
+    match clue {
+        Clue::Parent { kind: Kind::Thread | Kind::Tick, .. } if candidates > 1 => {
+            Clue::Unclear { candidates, probable: None }
+        }
+        Clue::Unclear { .. } => Clue::Unclear { candidates, probable: None },
+        Clue::Parent { .. } | Clue::Root => clue,
     }
 }

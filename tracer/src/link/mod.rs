@@ -421,6 +421,7 @@ impl<T> Linker<T> {
     pub fn on_gone(&mut self, pid: Pid) {
         self.threads.on_gone(pid);
         self.tasks.on_gone(pid);
+        self.timing.on_gone(pid);
         self.callbacks.on_gone(pid);
     }
 
@@ -509,8 +510,13 @@ impl<T> Linker<T> {
             });
             requests.map(|(id, it)| (*id, it.at)).collect()
         });
-        if let Some(origin) = origin {
-            self.family.decide(id, origin, ids, settled);
+        match origin {
+            Some(origin) => self.family.decide(id, origin, ids, settled),
+            None if self.timing.is_suspended(pid) => {
+                let origin = Origin::Unclear { candidates: clue.candidates(), related: None };
+                self.take_likely(id, origin, ids, settled);
+            }
+            None => {}
         }
         self.take_decisions(decisions, ids, settled);
         self.settle_hopes(pid, ids, settled);
@@ -592,13 +598,23 @@ impl<T> Linker<T> {
     ) {
         for (call, decision) in decisions.calls {
             let origin = self.origin(&decision);
-            // What threads prove is better than a likelihood, but may come later.
-            if let Some(origin) = self.hopes.otherwise(call, origin) {
-                self.settle_call(call, origin, ids, settled);
-            }
+            self.take_likely(call, origin, ids, settled);
         }
         for request in decisions.released {
             self.family.release(request);
+        }
+    }
+
+    /// What holds of a call if nothing is proven. A proof is better, but may come later.
+    fn take_likely(
+        &mut self,
+        call: ExchangeId,
+        origin: Origin,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        if let Some(origin) = self.hopes.otherwise(call, origin) {
+            self.settle_call(call, origin, ids, settled);
         }
     }
 

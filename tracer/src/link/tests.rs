@@ -1,5 +1,6 @@
 //! Stories of requests and calls, told event by event, and the tree that comes out.
 
+mod callbacks;
 mod tasks;
 
 use std::collections::BTreeMap;
