@@ -476,7 +476,7 @@ impl<T> Linker<T> {
         let moment = self.moment.filter(|moment| moment.tid == tid);
         let waits = moment.map(|moment| moment.waits);
         let within = moment.and_then(|moment| moment.callback);
-        let clue = self.threads.on_call(id, pid, tid, waits, at, itself);
+        let clue = self.threads.on_call(began, waits, itself);
         let clue = self.tasks.on_call(id, pid, clue);
         let open = &self.open;
         let is_open = |request| Some(request) != itself && open.contains_key(&request);

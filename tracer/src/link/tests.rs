@@ -372,3 +372,18 @@ fn a_request_open_for_too_long_causes_no_more_calls() {
     let spans = story.finish();
     assert_eq!(spans["call"].origin, Origin::Root);
 }
+
+#[test]
+fn a_peer_that_is_called_without_requests_is_not_called_for_the_only_one() {
+    let mut story = Story::new();
+    let timer = by(1, 11, 0);
+    let check = story.call(9, timer);
+    story.end(check, timer, Role::Client, "check");
+    let request = story.request(1, by(1, 10, 0));
+    let again = story.call(9, timer);
+    story.end(again, timer, Role::Client, "again");
+    story.end(request, by(1, 10, 1), Role::Server, "request");
+    let spans = story.finish();
+    assert_eq!(spans["check"].origin, Origin::Root);
+    assert!(!is_child(&spans, "again", "request"));
+}

@@ -11,8 +11,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Kind, Origin};
-use crate::event::{ConnId, KernelTime, Pid, Tid};
+use super::{Began, Kind, Origin};
+use crate::event::{ConnId, Endpoint, KernelTime, Pid, Tid};
 use crate::exchange::ExchangeId;
 
 /// Threads remembered at once; beyond, those silent longest are forgotten.
@@ -21,8 +21,14 @@ const MAX_THREADS: usize = 65_536;
 const MAX_DIALED: usize = 65_536;
 /// Nanoseconds after which a connection that was never used is forgotten.
 const DIALED_FOR: u64 = 120 * 1_000_000_000;
+/// Processes remembered at once, as many as the kernel half follows; the calls of further ones are
+/// roots.
+const MAX_PROCESSES: usize = 65_536;
 /// Unanswered requests of one process; beyond, nothing is concluded from threads.
 const MAX_OPEN: usize = 16_384;
+/// Called addresses remembered of one process; calls of further ones are not linked because only
+/// one request is open.
+const MAX_PEERS: usize = 256;
 /// Calls of one thread without a response in between; of further ones nothing is proven.
 const MAX_MADE: usize = 64;
 /// Cases that are needed before a process' habit counts.
@@ -94,6 +100,8 @@ struct Made {
 struct Process {
     /// Unanswered requests, by who read them.
     open: HashMap<ExchangeId, (Tid, KernelTime)>,
+    /// Who is called, and how often because of a request.
+    peers: HashMap<Endpoint, Habit>,
     loyal: Habit,
     diligent: Habit,
     prompt: Habit,
@@ -209,7 +217,7 @@ impl Threads {
 
     /// A request began; `tid` read its first byte.
     pub(super) fn on_request(&mut self, id: ExchangeId, pid: Pid, tid: Tid, at: KernelTime) {
-        let process = self.processes.entry(pid).or_default();
+        let Some(process) = self.process(pid) else { return };
         if process.open.len() >= MAX_OPEN {
             return;
         }
@@ -282,16 +290,14 @@ impl Threads {
     /// other end.
     pub(super) fn on_call(
         &mut self,
-        id: ExchangeId,
-        pid: Pid,
-        tid: Tid,
+        began: &Began<'_>,
         waits: Option<u32>,
-        at: KernelTime,
         itself: Option<ExchangeId>,
     ) -> Clue {
+        let Began { id, pid, tid, at, .. } = *began;
         let dialed = self.dialed.remove(&id.conn).map(|(_, spot)| spot);
         let here = waits.map_or_else(Spot::default, |waits| self.spot(tid, waits));
-        let Some(process) = self.processes.get_mut(&pid) else { return Clue::Root };
+        let Some(process) = self.process(pid) else { return Clue::Root };
         let mine = itself.is_some_and(|itself| process.open.contains_key(&itself));
         let candidates = process.open.len() - usize::from(mine);
         let open = |id: &ExchangeId| process.open.contains_key(id) && Some(*id) != itself;
@@ -300,6 +306,14 @@ impl Threads {
             Some(spot) => spot.at_once.filter(open).or(here.at_once.filter(open)),
             None => here.at_once.filter(open),
         };
+        let peers = &mut process.peers;
+        let peer = began.ends.remote.endpoint();
+        let room = peers.len() < MAX_PEERS || peers.contains_key(peer);
+        let asked = room.then(|| {
+            let asked = peers.entry(peer.clone()).or_default();
+            asked.observe(candidates > 0);
+            *asked
+        });
         if candidates == 0 {
             return Clue::Root;
         }
@@ -314,7 +328,8 @@ impl Threads {
         if let Some((parent, kind)) = with(Trust::Given) {
             return Clue::Parent { parent, kind, candidates };
         }
-        let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1);
+        let asked = asked.is_some_and(|asked| asked.trust() != Trust::Denied);
+        let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1 && asked);
         let probable = with(Trust::Open);
         let made = &mut self.threads.entry(tid).or_default().made;
         if made.len() < MAX_MADE {
@@ -360,6 +375,11 @@ impl Threads {
             });
         }
         outlived
+    }
+
+    fn process(&mut self, pid: Pid) -> Option<&mut Process> {
+        let room = self.processes.len() < MAX_PROCESSES || self.processes.contains_key(&pid);
+        room.then(|| self.processes.entry(pid).or_default())
     }
 
     fn spot(&self, tid: Tid, waits: u32) -> Spot {
