@@ -27,7 +27,7 @@ pub use haproxy::haproxy;
 pub use nginx::Nginx;
 pub use node::{node, node_with};
 pub use php::{FastCgi, PhpFpm};
-pub use python::{Gunicorn, python, uvicorn, uvicorn_with};
+pub use python::{Gunicorn, python, python_inside, uvicorn, uvicorn_with};
 pub use ruby::puma;
 
 /// A running server; dropping it stops it and removes its files.
