@@ -205,3 +205,53 @@ fn section<'data, R: ReadRef<'data>>(
         _ => Ok(Cow::default()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use object::read::ReadCache;
+
+    use super::*;
+
+    #[repr(C)]
+    #[derive(Debug)]
+    struct OuterOfDebugInfoTest {
+        first: u8,
+        nested: NestedOfDebugInfoTest,
+    }
+
+    #[repr(C)]
+    #[derive(Debug)]
+    struct NestedOfDebugInfoTest {
+        other: u64,
+        wanted: u32,
+    }
+
+    #[test]
+    fn members_of_this_very_program_are_found() {
+        let nested = NestedOfDebugInfoTest { other: 1, wanted: 2 };
+        // Keeps the type from being left out.
+        assert!(format!("{:?}", OuterOfDebugInfoTest { first: 0, nested }).contains("wanted"));
+
+        let cache = ReadCache::new(std::fs::File::open("/proc/self/exe").unwrap());
+        let object = object::File::parse(&cache).unwrap();
+        let information = DebugInfo::read(&object).unwrap();
+        let name = "OuterOfDebugInfoTest";
+        let structures = information.structures(&[name]).unwrap();
+        let at = offset_of!(OuterOfDebugInfoTest, nested);
+        assert_eq!(structures.offset(name, &["nested"]).unwrap() as usize, at);
+        let inner = at + offset_of!(NestedOfDebugInfoTest, wanted);
+        assert_eq!(structures.offset(name, &["nested", "wanted"]).unwrap() as usize, inner);
+        assert!(structures.require(name, "first", 0).is_ok());
+        assert!(structures.require(name, "first", 1).is_err());
+        assert!(matches!(
+            structures.offset(name, &["missing"]),
+            Err(DebugInfoError::NoMember(_))
+        ));
+        assert!(matches!(
+            information.structures(&["NoSuchStructureOfDebugInfoTest"]),
+            Err(DebugInfoError::Missing)
+        ));
+    }
+}
