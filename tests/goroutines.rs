@@ -55,6 +55,9 @@ fn judge(spans: &Spans) -> HashMap<&str, (usize, usize, usize)> {
         if let Some(parent) = &call.parent_span_id {
             let is_own = requests.get(parent.as_str()).is_some_and(|it| tag(it) == tag(call));
             *if is_own { right } else { wrong } += 1;
+            if !is_own {
+                eprintln!("wrong: {call:?}");
+            }
         }
     }
     judged

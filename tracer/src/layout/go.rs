@@ -144,20 +144,6 @@ mod tests {
     }
 
     #[test]
-    fn zz_adhoc() {
-        for entry in std::fs::read_dir("/work/wt/goroutines/target/gos/out").unwrap() {
-            let path = entry.unwrap().path();
-            let cache = object::read::ReadCache::new(std::fs::File::open(&path).unwrap());
-            let object = object::File::parse(&cache).unwrap();
-            let start = std::time::Instant::now();
-            let table = layout(&object);
-            let t1 = start.elapsed();
-            let debug = by_debug_info(&object);
-            eprintln!("{path:?} {:?} {:?} {} {:?} {:?}", version(&object), t1, start.elapsed().as_millis(), table.clone().ok().flatten() == debug.as_ref().ok().copied(), debug.err().map(|e| e.to_string()));
-        }
-    }
-
-    #[test]
     fn every_release_with_parents_is_known_and_the_next_one_is_not() {
         assert_eq!(released(OLDEST - 1), None);
         for minor in OLDEST..=27 {
