@@ -347,6 +347,9 @@ pub struct ConnState {
     pub inode: u64,
     /// Message vector of the `sendmmsg` or `recvmmsg` in progress.
     pub vector: u64,
+    /// Something in the process' memory at which a task waits for the response to come, if it was
+    /// not there yet when the request was sent; else zero. What it is is up to the runtime.
+    pub awaited_at: u64,
     /// Next message of that vector.
     pub vector_index: u32,
     /// Process that used the connection last.

@@ -134,7 +134,7 @@ pub(crate) fn observe<S: Socket>(
     if state.runtime == runtime::CALLBACKS {
         note_callback(thread as u32, time, scratch);
     } else if starts_message && state.runtime != runtime::NONE {
-        tasks::read(tgid, scratch);
+        tasks::read(tgid, state, scratch);
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
     let moved = Moved { offset, time, tgid, tid: thread as u32, waits: S::waits() };

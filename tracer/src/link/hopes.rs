@@ -25,6 +25,8 @@ pub(super) struct Hope {
     of_thread: bool,
     /// A response within a callback may still tell.
     of_callback: bool,
+    /// The task that waits for the call's response may still tell.
+    of_task: bool,
     /// What timing said meanwhile.
     otherwise: Option<Origin>,
 }
@@ -36,13 +38,23 @@ impl Hope {
         candidates: usize,
         probable: Option<(ExchangeId, Kind)>,
     ) -> Self {
-        let (of_thread, of_callback) = (true, false);
-        Self { pid, began, candidates, probable, of_thread, of_callback, otherwise: None }
+        let (of_thread, of_callback, of_task) = (true, false, false);
+        let otherwise = None;
+        Self { pid, began, candidates, probable, of_thread, of_callback, of_task, otherwise }
     }
 
     /// Of a process where callbacks tell, and not threads.
     pub(super) fn by_callback(self, of_callback: bool) -> Self {
         Self { of_thread: false, of_callback, ..self }
+    }
+
+    /// Has the call wait for [`Hopes::expect_nothing_of_task`] too.
+    pub(super) fn by_task(self, of_task: bool) -> Self {
+        Self { of_task, ..self }
+    }
+
+    fn child_of(&self, (parent, kind): (ExchangeId, Kind)) -> Origin {
+        Origin::Child { parent, kind, candidates: self.candidates, confidence: None }
     }
 
     fn resolved(self, call: ExchangeId, origin: Option<Origin>) -> Resolved {
@@ -68,11 +80,19 @@ pub(super) struct Hopes {
 }
 
 impl Hopes {
-    pub(super) fn add(&mut self, call: ExchangeId, hope: Hope) {
-        if self.hopes.len() < MAX_HOPES {
-            self.by_process.entry(hope.pid).or_default().push(call);
-            self.hopes.insert(call, hope);
+    /// Returns whether the call is waited for.
+    pub(super) fn add(&mut self, call: ExchangeId, hope: Hope) -> bool {
+        if self.hopes.len() >= MAX_HOPES {
+            return false;
         }
+        self.by_process.entry(hope.pid).or_default().push(call);
+        self.hopes.insert(call, hope);
+        true
+    }
+
+    /// Where the call comes from is known: it is waited for no longer.
+    pub(super) fn conclude(&mut self, call: ExchangeId, origin: Origin) -> Option<Resolved> {
+        Some(self.hopes.remove(&call)?.resolved(call, Some(origin)))
     }
 
     /// The thread's response came: this is the parent, if that means anything. Returns whether the
@@ -110,6 +130,13 @@ impl Hopes {
         true
     }
 
+    /// The call's task is as well known as it will be.
+    pub(super) fn expect_nothing_of_task(&mut self, call: ExchangeId) {
+        if let Some(hope) = self.hopes.get_mut(&call) {
+            hope.of_task = false;
+        }
+    }
+
     /// Notes what timing says; gives it back if nothing better is hoped for.
     pub(super) fn otherwise(&mut self, call: ExchangeId, origin: Origin) -> Option<Origin> {
         match self.hopes.get_mut(&call) {
@@ -136,13 +163,9 @@ impl Hopes {
                 .probable
                 .map(|(parent, kind)| (parent, kind, trust(*call, kind)))
             {
-                Some((parent, kind, Trust::Given)) => Some(Origin::Child {
-                    parent,
-                    kind,
-                    candidates: hope.candidates,
-                    confidence: None,
-                }),
+                Some((parent, kind, Trust::Given)) => Some(hope.child_of((parent, kind))),
                 Some((.., Trust::Open)) => return true,
+                _ if hope.of_task => return true,
                 _ if hope.of_callback && trust(*call, Kind::Callback) != Trust::Denied => {
                     return true;
                 }
@@ -161,15 +184,22 @@ impl Hopes {
         resolved
     }
 
-    /// Gives up what began before `time`.
-    pub(super) fn give_up(&mut self, time: KernelTime) -> Vec<Resolved> {
+    /// Gives up what began before `time`. What is probable holds where it is accepted without proof.
+    pub(super) fn give_up(
+        &mut self,
+        time: KernelTime,
+        accepted: impl Fn(ExchangeId, Kind) -> bool,
+    ) -> Vec<Resolved> {
         let late = self.hopes.iter().filter(|(_, hope)| hope.began < time);
         let mut late: Vec<ExchangeId> = late.map(|(call, _)| *call).collect();
         late.sort_by_key(|id| (id.conn, id.offset.0));
         late.into_iter()
             .filter_map(|call| {
                 let mut hope = self.hopes.remove(&call)?;
-                let origin = hope.otherwise.take();
+                let origin = match hope.probable.filter(|(_, kind)| accepted(call, *kind)) {
+                    Some(probable) => Some(hope.child_of(probable)),
+                    None => hope.otherwise.take(),
+                };
                 Some(hope.resolved(call, origin))
             })
             .collect()

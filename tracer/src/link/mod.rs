@@ -357,10 +357,16 @@ impl<T> Linker<T> {
         placed: &mut Vec<Placed<T>>,
     ) {
         let Some(open) = self.open.get(&id) else { return };
-        if open.role == Role::Client {
-            return self.threads.on_call_answered(open.pid, open.tid, tid);
-        }
         let (pid, began) = (open.pid, open.at);
+        if open.role == Role::Client {
+            self.threads.on_call_answered(pid, open.tid, tid);
+            let mut settled = Vec::new();
+            if let Some(clue) = self.tasks.on_call_answered(id) {
+                self.on_late_clue(id, clue, ids, &mut settled);
+            }
+            self.settle_hopes(pid, ids, &mut settled);
+            return hand_on(settled, placed);
+        }
         self.tasks.on_response(id, pid);
         let within = self.moment.filter(|moment| moment.tid == tid).and_then(|it| it.callback);
         if let Some(revealed) = self.callbacks.on_response(id, tid, within, began) {
@@ -439,9 +445,7 @@ impl<T> Linker<T> {
         let decisions = self.timing.on_tick(now);
         self.take_decisions(decisions, ids, &mut settled);
         let late = KernelTime(now.0.saturating_sub(self.hold));
-        for resolved in self.hopes.give_up(late) {
-            self.settle_hope(resolved, ids, &mut settled);
-        }
+        self.give_up_hopes(late, ids, &mut settled);
         hand_on(settled, placed);
     }
 
@@ -453,9 +457,7 @@ impl<T> Linker<T> {
         }
         let decisions = self.timing.finish();
         self.take_decisions(decisions, ids, &mut settled);
-        for resolved in self.hopes.give_up(KernelTime(u64::MAX)) {
-            self.settle_hope(resolved, ids, &mut settled);
-        }
+        self.give_up_hopes(KernelTime(u64::MAX), ids, &mut settled);
         for id in self.family.undecided() {
             self.family.decide(id, Origin::Root, ids, &mut settled);
         }
@@ -490,17 +492,16 @@ impl<T> Linker<T> {
             None => clue.origin(),
         };
         if let (None, Clue::Unclear { candidates, probable }) = (&origin, clue) {
-            if let Some((request, _)) = probable {
+            let hope = Hope::new(pid, at, candidates, probable).by_task(self.tasks.awaits(id));
+            let hope = match self.callbacks.trust(pid) {
+                Trust::Denied => hope,
+                _ => hope.by_callback(self.callbacks.may_reveal(id)),
+            };
+            if !self.hopes.add(id, hope) {
+                self.tasks.release(id);
+            } else if let Some((request, _)) = probable {
                 self.family.keep(request);
             }
-            let hope = Hope::new(pid, at, candidates, probable);
-            self.hopes.add(
-                id,
-                match self.callbacks.trust(pid) {
-                    Trust::Denied => hope,
-                    _ => hope.by_callback(self.callbacks.may_reveal(id)),
-                },
-            );
         }
         let parent = origin.as_ref().map(Origin::parent);
         let open = &self.open;
@@ -521,6 +522,31 @@ impl<T> Linker<T> {
         self.take_decisions(decisions, ids, settled);
         self.settle_hopes(pid, ids, settled);
         parent.flatten()
+    }
+
+    /// More is known of a call than when it began.
+    fn on_late_clue(
+        &mut self,
+        call: ExchangeId,
+        clue: Clue,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        self.hopes.expect_nothing_of_task(call);
+        match (clue, clue.origin()) {
+            (Clue::Parent { parent, .. }, _) if !self.family.contains(parent) => {}
+            (_, Some(origin)) => {
+                if let Some(resolved) = self.hopes.conclude(call, origin) {
+                    self.settle_hope(resolved, ids, settled);
+                }
+            }
+            (Clue::Unclear { probable: Some(probable), .. }, None) => {
+                if self.hopes.expect(call, probable) {
+                    self.family.keep(probable.0);
+                }
+            }
+            (_, None) => {}
+        }
     }
 
     /// The request of `pid` that brought the context a call carries; `None` if none did.
@@ -582,6 +608,9 @@ impl<T> Linker<T> {
             }
             Role::Client => {
                 self.threads.on_call_over(id, open.tid);
+                if let Some(clue) = self.tasks.on_call_answered(id) {
+                    self.on_late_clue(id, clue, ids, settled);
+                }
                 self.tasks.on_call_over(id);
                 self.callbacks.on_call_over(id);
                 let decisions = self.timing.on_returned(id, open.pid, at);
@@ -627,6 +656,20 @@ impl<T> Linker<T> {
             _ => threads.trust(pid, kind),
         };
         for resolved in self.hopes.resolve(pid, trust) {
+            self.settle_hope(resolved, ids, settled);
+        }
+    }
+
+    /// Settles calls that began before `time` with what is known.
+    fn give_up_hopes(
+        &mut self,
+        time: KernelTime,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        let tasks = &self.tasks;
+        let accepted = |call, kind| kind == Kind::Coroutine && tasks.is_unblemished(call);
+        for resolved in self.hopes.give_up(time, accepted) {
             self.settle_hope(resolved, ids, settled);
         }
     }

@@ -65,6 +65,11 @@ impl Habit {
         }
     }
 
+    /// Whether there are cases and no exceptions.
+    pub(super) fn is_unblemished(&self) -> bool {
+        self.cases > 0 && self.exceptions == 0
+    }
+
     pub(super) fn trust(self) -> Trust {
         if self.exceptions > 0 && self.exceptions * BORNE > self.cases {
             Trust::Denied
