@@ -58,6 +58,7 @@ fn first_exchange(request: &[u8], response: &[u8], cuts: &[u8]) -> Option<Heads>
                 offset,
                 len: piece.len() as u32,
                 turn: turn as u32,
+                waits: 0,
                 head: piece,
                 tail: &[],
                 unreadable: None,
