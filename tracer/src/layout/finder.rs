@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use super::{Layout, of_executable};
 use crate::event::Pid;
@@ -12,13 +13,13 @@ use crate::event::Pid;
 /// Processes that wait to be looked at; the tasks of further ones are not followed.
 const WAITING: usize = 1_024;
 
-/// A process whose tasks can be told apart.
+/// A process that was looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     /// Which.
     pub pid: Pid,
-    /// How.
-    pub layout: Layout,
+    /// How its tasks can be told apart, if they can.
+    pub layout: Option<Layout>,
 }
 
 /// The thread, which ends with this.
@@ -26,6 +27,8 @@ pub struct Found {
 pub struct Finder {
     wanted: SyncSender<Pid>,
     found: Receiver<Found>,
+    /// Answers that are still to come.
+    pending: usize,
 }
 
 impl Finder {
@@ -37,19 +40,36 @@ impl Finder {
         thread::Builder::new()
             .name("layouts".to_owned())
             .spawn(move || find_all(&processes, &requests, &answers))?;
-        Ok(Self { wanted, found })
+        Ok(Self { wanted, found, pending: 0 })
     }
 
     /// Asks for a process' layout.
-    pub fn ask(&self, pid: Pid) {
-        if let Err(TrySendError::Full(pid)) = self.wanted.try_send(pid) {
-            tracing::warn!(pid = pid.0, "too many new processes to look at the tasks of this one");
+    pub fn ask(&mut self, pid: Pid) {
+        match self.wanted.try_send(pid) {
+            Ok(()) => self.pending += 1,
+            Err(TrySendError::Full(pid)) => {
+                tracing::warn!(pid = pid.0, "too many processes to look at the tasks of this one");
+            }
+            Err(TrySendError::Disconnected(_)) => {}
         }
     }
 
     /// An answer, if there is one.
-    pub fn next(&self) -> Option<Found> {
-        self.found.try_recv().ok()
+    pub fn next(&mut self) -> Option<Found> {
+        let found = self.found.try_recv().ok()?;
+        self.pending = self.pending.saturating_sub(1);
+        Some(found)
+    }
+
+    /// The next answer of those that are to come, waited for until `deadline` at most.
+    pub fn wait(&mut self, deadline: Instant) -> Option<Found> {
+        if self.pending == 0 {
+            return None;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = self.found.recv_timeout(left).ok()?;
+        self.pending -= 1;
+        Some(found)
     }
 }
 
@@ -57,15 +77,14 @@ fn find_all(processes: &Path, requests: &Receiver<Pid>, answers: &SyncSender<Fou
     while let Ok(pid) = requests.recv() {
         let executable: PathBuf = processes.join(pid.0.to_string()).join("exe");
         // A process that is gone by now needs no layout.
-        let Ok(file) = File::open(executable) else { continue };
-        match of_executable(file) {
-            Ok(Some(layout)) => {
-                if answers.send(Found { pid, layout }).is_err() {
-                    return;
-                }
-            }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(pid = pid.0, "tasks cannot be followed: {error}"),
+        let layout = File::open(executable).ok().and_then(|file| {
+            of_executable(file).unwrap_or_else(|error| {
+                tracing::warn!(pid = pid.0, "tasks cannot be followed: {error}");
+                None
+            })
+        });
+        if answers.send(Found { pid, layout }).is_err() {
+            return;
         }
     }
 }
