@@ -19,8 +19,8 @@ pub(super) const MAX_HEADERS: usize = 1024;
 /// Longest method token believed in; the kernel half has the same bound.
 const MAX_METHOD: usize = 24;
 
-/// Request fields that spans need, besides the `x-b3-` family.
-const BUILT_IN: [&str; 9] = [
+/// Request fields that spans and links need, besides the `x-b3-` family.
+const BUILT_IN: [&str; 10] = [
     "host",
     "user-agent",
     "forwarded",
@@ -30,6 +30,7 @@ const BUILT_IN: [&str; 9] = [
     "traceparent",
     "tracestate",
     "b3",
+    "content-type",
 ];
 
 /// A complete head.
@@ -191,7 +192,10 @@ fn text(value: &[u8]) -> SmolStr {
 /// The lower-case name of a field that spans need.
 fn built_in_name(name: &str) -> Option<SmolStr> {
     match name.as_bytes().first() {
-        Some(b'h' | b'H' | b'u' | b'U' | b'f' | b'F' | b'x' | b'X' | b't' | b'T' | b'b' | b'B') => {
+        Some(
+            b'h' | b'H' | b'u' | b'U' | b'f' | b'F' | b'x' | b'X' | b't' | b'T' | b'b' | b'B'
+            | b'c' | b'C',
+        ) => {
             let known = BUILT_IN.iter().find(|known| known.eq_ignore_ascii_case(name));
             known.map(|known| SmolStr::new_static(known)).or_else(|| {
                 let is_b3 =
