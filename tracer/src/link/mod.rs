@@ -396,7 +396,7 @@ impl<T> Linker<T> {
                 self.on_late_clue(id, clue, ids, &mut settled);
             }
             self.settle_hopes(pid, ids, &mut settled);
-            return hand_on(settled, placed);
+            return self.hand_on(settled, placed);
         }
         self.tasks.on_response(id, pid);
         let within = self.moment.filter(|moment| moment.tid == tid).and_then(|it| it.callback);

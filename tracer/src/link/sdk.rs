@@ -224,6 +224,7 @@ impl<T> Linker<T> {
         settled: &mut Vec<Settled<T>>,
     ) {
         self.instrumented.on_instrumented(began.pid);
+        self.tasks.release(began.id);
         self.family.mute(began.id, Muted::SdkClient, None);
         self.family.decide(began.id, Origin::Remote(context), ids, settled);
     }
