@@ -121,7 +121,8 @@ pub struct ResponseHead {
 }
 
 /// Which header fields are kept of a head: those the conventions need (`host`, `user-agent`,
-/// `forwarded`, `x-forwarded-*`, trace context) plus those the user asked for by name.
+/// `forwarded`, `x-forwarded-*`, `content-type`, trace context) plus those the user asked for by
+/// name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderInterest {
     /// Lower-case names kept of requests beside the built-in ones.

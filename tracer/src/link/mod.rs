@@ -8,15 +8,18 @@
 
 mod by_timing;
 mod callbacks;
+mod contexts;
 mod family;
 mod hopes;
+mod instrumented;
 mod pairs;
+mod sdk;
 mod tally;
 mod tasks;
 mod threads;
 pub mod timing;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +27,17 @@ use serde::Serialize;
 
 use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Tid};
 use crate::exchange::{Ends, ExchangeId, RequestHead, Role};
+use crate::telemetry::is_export;
 use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
 use by_timing::ByTiming;
 use callbacks::{Callbacks, Cause, Revealed};
+use contexts::{Contexts, Provenance};
 use family::{Family, Settled};
 use hopes::{Hope, Hopes};
+pub use instrumented::Muted;
+use instrumented::{Door, Instrumented, Reporter};
 use pairs::Pairs;
+use sdk::Awaiting;
 pub use tally::Tally;
 use tasks::Tasks;
 use threads::{Clue, Threads, Trust};
@@ -182,6 +190,8 @@ struct Open {
     at: KernelTime,
     /// The context that the request carried.
     carried: Option<Box<RemoteContext>>,
+    /// Of a request: where it came in.
+    door: Option<Door>,
     /// Of a call: the request that caused it.
     parent: Option<ExchangeId>,
 }
@@ -224,6 +234,10 @@ pub struct Linker<T> {
     moment: Option<Moment>,
     /// Calls whose parent threads may yet prove.
     hopes: Hopes,
+    contexts: Contexts,
+    instrumented: Instrumented,
+    awaiting: VecDeque<Awaiting>,
+    muted: BTreeMap<&'static str, u64>,
     hold: u64,
     longest_request: u64,
     counters: Counters,
@@ -244,6 +258,10 @@ impl<T> Linker<T> {
             hopes: Hopes::default(),
             hold: nanos(timing.hold),
             longest_request: nanos(longest_request),
+            contexts: Contexts::default(),
+            instrumented: Instrumented::default(),
+            awaiting: VecDeque::new(),
+            muted: BTreeMap::new(),
             open: HashMap::new(),
             newest: HashMap::new(),
             unpaired: VecDeque::new(),
@@ -255,6 +273,12 @@ impl<T> Linker<T> {
     /// What was not treated the ordinary way so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Exchanges that became no spans, because they are nothing to report or an SDK reports them, by
+    /// reason.
+    pub fn muted(&self) -> &BTreeMap<&'static str, u64> {
+        &self.muted
     }
 
     /// A connection is being made.
@@ -315,12 +339,19 @@ impl<T> Linker<T> {
         let carried = extract(&began.request.headers).map(Box::new);
         let Began { id, role, pid, tid, at, .. } = *began;
         self.family.begin(id);
-        self.newest.insert(id.conn, id);
         let mut settled = Vec::new();
+        if is_export(began.request) {
+            self.on_export(id, role, pid, ids, &mut settled);
+            return self.hand_on(settled, placed);
+        }
+        self.newest.insert(id.conn, id);
         match role {
             Role::Server => {
                 let otherwise = carried.clone().map_or(Origin::Root, Origin::Remote);
-                self.open.insert(id, Open { role, pid, tid, at, carried, parent: None });
+                let door = Door::new(pid, began.ends);
+                self.ask_who_reports(id, door, carried.as_deref(), at);
+                let door = Some(door);
+                self.open.insert(id, Open { role, pid, tid, at, carried, door, parent: None });
                 self.threads.on_request(id, pid, tid, at);
                 self.tasks.on_request(began);
                 let decisions = self.timing.on_request(id, pid, began.request, at);
@@ -334,7 +365,7 @@ impl<T> Linker<T> {
                 // Where sending is seen late, the other end may have read the request before.
                 let request = self.pairs.meet(id, role, began.ends, at);
                 let parent = self.call(began, carried.clone(), request, ids, &mut settled);
-                self.open.insert(id, Open { role, pid, tid, at, carried, parent });
+                self.open.insert(id, Open { role, pid, tid, at, carried, door: None, parent });
                 if let Some(request) = request {
                     self.pair(id, request, ids, &mut settled);
                 }
@@ -345,7 +376,7 @@ impl<T> Linker<T> {
             self.counters.settled_early += u64::from(!self.family.is_decided(oldest.id));
             self.family.decide(oldest.id, oldest.otherwise, ids, &mut settled);
         }
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// A final response began; `tid` wrote or read its first byte.
@@ -365,7 +396,7 @@ impl<T> Linker<T> {
                 self.on_late_clue(id, clue, ids, &mut settled);
             }
             self.settle_hopes(pid, ids, &mut settled);
-            return hand_on(settled, placed);
+            return self.hand_on(settled, placed);
         }
         self.tasks.on_response(id, pid);
         let within = self.moment.filter(|moment| moment.tid == tid).and_then(|it| it.callback);
@@ -383,7 +414,7 @@ impl<T> Linker<T> {
         }
         let mut settled = Vec::new();
         self.settle_hopes(pid, ids, &mut settled);
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// An exchange is over. It is given back once its place is settled.
@@ -398,7 +429,7 @@ impl<T> Linker<T> {
         let mut settled = Vec::new();
         self.close(id, at, ids, &mut settled);
         self.family.finish(id, exchange, &mut settled);
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// An exchange that began will never be reported.
@@ -412,7 +443,7 @@ impl<T> Linker<T> {
         let mut settled = Vec::new();
         self.close(id, at, ids, &mut settled);
         self.family.lose(id, ids, &mut settled);
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// A connection is gone.
@@ -429,6 +460,7 @@ impl<T> Linker<T> {
         self.tasks.on_gone(pid);
         self.timing.on_gone(pid);
         self.callbacks.on_gone(pid);
+        self.instrumented.on_gone(pid);
     }
 
     /// Time passed.
@@ -442,11 +474,13 @@ impl<T> Linker<T> {
         }
         self.pairs.expire(KernelTime(now.0.saturating_sub(PAIR_WINDOW)));
         self.counters.outlived += self.threads.expire(now, self.longest_request);
+        self.contexts.expire(now);
+        self.await_no_longer(now, ids, &mut settled);
         let decisions = self.timing.on_tick(now);
         self.take_decisions(decisions, ids, &mut settled);
         let late = KernelTime(now.0.saturating_sub(self.hold));
         self.give_up_hopes(late, ids, &mut settled);
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// Nothing more will come: settles everything with what is known.
@@ -458,10 +492,11 @@ impl<T> Linker<T> {
         let decisions = self.timing.finish();
         self.take_decisions(decisions, ids, &mut settled);
         self.give_up_hopes(KernelTime(u64::MAX), ids, &mut settled);
+        self.await_no_longer(KernelTime(u64::MAX), ids, &mut settled);
         for id in self.family.undecided() {
             self.family.decide(id, Origin::Root, ids, &mut settled);
         }
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// A call of a process: looks for the request that caused it, and gives it if it is known.
@@ -483,13 +518,27 @@ impl<T> Linker<T> {
         let open = &self.open;
         let is_open = |request| Some(request) != itself && open.contains_key(&request);
         let clue = self.callbacks.on_call(began, within, clue, is_open);
-        let origin = match carried {
-            Some(carried) => match self.brought_by(pid, &carried, clue) {
-                Some(brought) => brought.origin(),
-                // Somebody else's context: its owner is the parent.
-                None => Some(Origin::Remote(carried)),
-            },
-            None => clue.origin(),
+        let origin = if let Some(carried) = carried {
+            match self.contexts.provenance(pid, &carried, itself) {
+                Provenance::Brought(requests) => {
+                    self.instrumented.on_passed_on(pid);
+                    passed_on(&requests, clue, carried)
+                }
+                // The work outlived its request; whoever sent that is still above it.
+                Provenance::BroughtBefore => {
+                    self.instrumented.on_passed_on(pid);
+                    Some(Origin::Remote(carried))
+                }
+                Provenance::Continued(requests) => {
+                    return self.on_continued(began, carried, &requests, clue, ids, settled);
+                }
+                Provenance::Made => return self.on_made(began, carried, clue, ids, settled),
+            }
+        } else {
+            if clue != Clue::Root {
+                self.instrumented.on_plain(pid);
+            }
+            clue.origin()
         };
         if let (None, Clue::Unclear { candidates, probable }) = (&origin, clue) {
             let hope = Hope::new(pid, at, candidates, probable).by_task(self.tasks.awaits(id));
@@ -549,28 +598,6 @@ impl<T> Linker<T> {
         }
     }
 
-    /// The request of `pid` that brought the context a call carries; `None` if none did.
-    fn brought_by(&self, pid: Pid, carried: &RemoteContext, clue: Clue) -> Option<Clue> {
-        let brought = |open: &Open| {
-            let context = open.carried.as_deref();
-            open.role == Role::Server
-                && open.pid == pid
-                && context.is_some_and(|it| (it.trace, it.span) == (carried.trace, carried.span))
-        };
-        if let Clue::Parent { parent, .. } = clue
-            && self.open.get(&parent).is_some_and(brought)
-        {
-            return Some(clue);
-        }
-        let mut bringers = self.open.iter().filter(|(_, open)| brought(open));
-        match (bringers.next(), bringers.next()) {
-            (Some((parent, _)), None) => {
-                Some(Clue::Parent { parent: *parent, kind: Kind::Header, candidates: 1 })
-            }
-            _ => None,
-        }
-    }
-
     /// Both ends of one exchange are known.
     fn pair(
         &mut self,
@@ -582,8 +609,12 @@ impl<T> Linker<T> {
         if self.family.is_decided(request) || !self.family.contains(call) {
             return;
         }
-        let origin =
-            Origin::Child { parent: call, kind: Kind::Pair, candidates: 1, confidence: None };
+        let carried = self.open.get(&request).and_then(|open| open.carried.clone());
+        let origin = match carried {
+            // The SDK's span is the parent, whose context the request carries.
+            Some(context) if self.family.is_muted(call) => Origin::Remote(context),
+            _ => Origin::Child { parent: call, kind: Kind::Pair, candidates: 1, confidence: None },
+        };
         self.family.decide(request, origin, ids, settled);
     }
 
@@ -600,6 +631,10 @@ impl<T> Linker<T> {
             Role::Server => {
                 self.threads.on_answered(id, open.pid);
                 self.tasks.on_answered(id, open.pid);
+                if let Some(context) = &open.carried {
+                    self.contexts.on_answered(open.pid, id, context, at);
+                }
+                self.settle_who_reports(id, open.door, at, ids, settled);
                 if self.timing.waits_for(open.pid) {
                     self.family.keep(id);
                 }
@@ -717,12 +752,23 @@ impl<T> Linker<T> {
         if candidates == 0 {
             return Origin::Root;
         }
-        let place = |request| self.family.place(self.timing.exchange(request)?);
+        let place = |request| self.family.span(self.timing.exchange(request)?);
         let related = decision
             .sole_trace(|request| place(request).map(|place| place.trace))
             .and_then(|_| place(decision.likeliest?))
             .map(|place| Box::new((**place).clone()));
         Origin::Unclear { candidates, related }
+    }
+
+    fn hand_on(&mut self, settled: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {
+        for settled in settled {
+            match settled {
+                Settled::Span { held: exchange, place, origin } => {
+                    placed.push(Placed { exchange, place, origin });
+                }
+                Settled::Muted(reason) => *self.muted.entry(reason.name()).or_default() += 1,
+            }
+        }
     }
 }
 
@@ -730,12 +776,16 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn hand_on<T>(settled: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {
-    placed.extend(settled.into_iter().map(|settled| Placed {
-        exchange: settled.held,
-        place: settled.place,
-        origin: settled.origin,
-    }));
+/// The origin of a call whose context these open requests brought.
+fn passed_on(requests: &[ExchangeId], clue: Clue, context: Box<RemoteContext>) -> Option<Origin> {
+    match (clue, requests) {
+        (Clue::Parent { parent, .. }, _) if requests.contains(&parent) => clue.origin(),
+        (_, &[parent]) => {
+            Some(Origin::Child { parent, kind: Kind::Header, candidates: 1, confidence: None })
+        }
+        // Whichever it was, the sender of all of them is above it.
+        _ => Some(Origin::Remote(context)),
+    }
 }
 
 #[cfg(test)]

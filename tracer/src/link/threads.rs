@@ -173,6 +173,14 @@ impl Clue {
         }
     }
 
+    /// The parent, if it is known.
+    pub(super) fn parent(self) -> Option<ExchangeId> {
+        match self {
+            Self::Parent { parent, .. } => Some(parent),
+            Self::Root | Self::Unclear { .. } => None,
+        }
+    }
+
     /// What it means for the call; `None` if that is still open.
     pub(super) fn origin(self) -> Option<Origin> {
         match self {
@@ -246,6 +254,11 @@ impl Threads {
             made.into_iter().partition(|call| call.over && call.at >= began);
         let ids = |calls: Vec<Made>| calls.into_iter().map(|made| made.call).collect();
         Work { own: ids(own), others: ids(others) }
+    }
+
+    /// The unanswered requests of a process, in no order.
+    pub(super) fn open_requests(&self, pid: Pid) -> impl Iterator<Item = ExchangeId> {
+        self.processes.get(&pid).into_iter().flat_map(|process| process.open.keys().copied())
     }
 
     /// Whether links of this kind are right in this process.

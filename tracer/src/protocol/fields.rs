@@ -5,7 +5,7 @@
 use smol_str::{SmolStr, StrExt};
 
 /// Request fields that spans need, besides the `x-b3-` family.
-const BUILT_IN: [&str; 9] = [
+const BUILT_IN: [&str; 10] = [
     "host",
     "user-agent",
     "forwarded",
@@ -15,6 +15,7 @@ const BUILT_IN: [&str; 9] = [
     "traceparent",
     "tracestate",
     "b3",
+    "content-type",
 ];
 
 /// A value as it is kept.
@@ -26,7 +27,10 @@ pub(super) fn text(value: &[u8]) -> SmolStr {
 /// The lower-case name of a field that spans need.
 pub(super) fn built_in_name(name: &str) -> Option<SmolStr> {
     match name.as_bytes().first() {
-        Some(b'h' | b'H' | b'u' | b'U' | b'f' | b'F' | b'x' | b'X' | b't' | b'T' | b'b' | b'B') => {
+        Some(
+            b'h' | b'H' | b'u' | b'U' | b'f' | b'F' | b'x' | b'X' | b't' | b'T' | b'b' | b'B'
+            | b'c' | b'C',
+        ) => {
             let known = BUILT_IN.iter().find(|known| known.eq_ignore_ascii_case(name));
             known.map(|known| SmolStr::new_static(known)).or_else(|| {
                 let is_b3 =

@@ -41,6 +41,16 @@ pub enum Observation {
         /// When it did.
         at: KernelTime,
     },
+    /// The beginning of an announced request's body, as far as one call moved it. Only of
+    /// requests that carry telemetry.
+    Exported {
+        /// Which end is observed.
+        role: Role,
+        /// Process that read (server) or wrote (client) it.
+        pid: Pid,
+        /// What is known of the body.
+        body: Box<[u8]>,
+    },
     /// An exchange ended, well or badly.
     Finished(Box<Exchange>),
     /// What the connection turned out to be. Each verdict is given once a connection.

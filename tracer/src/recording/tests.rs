@@ -60,6 +60,7 @@ fn process() -> Process {
         since: KernelTime(9),
         executable: Some("/usr/bin/node".into()),
         name_source: ServiceNameSource::Program,
+        instrumented: true,
         resource: Arc::new(resource),
     }
 }

@@ -269,7 +269,9 @@ fn check_announcements(out: &[Observation], connections: &Connections) {
                 let at = open.iter().position(|open| open == id);
                 open.remove(at.unwrap_or_else(|| panic!("not announced: {out:#?}")));
             }
-            Observation::Lost { .. } | Observation::Verdict { .. } => {}
+            Observation::Lost { .. }
+            | Observation::Verdict { .. }
+            | Observation::Exported { .. } => {}
         }
     }
     if connections.is_empty() {

@@ -37,6 +37,8 @@ pub struct Http1 {
     /// The current segment shows that this is not HTTP/1.x.
     rejected: bool,
     peer_ended: bool,
+    /// The request whose body begins next carries telemetry.
+    exports: bool,
 }
 
 impl Protocol for Http1 {
@@ -120,6 +122,7 @@ impl Http1 {
             stray: false,
             rejected: false,
             peer_ended: false,
+            exports: false,
         }
     }
 
