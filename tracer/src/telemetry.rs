@@ -249,6 +249,7 @@ mod tests {
                 method: method.into(),
                 target: target.into(),
                 version: HttpVersion::Http11,
+                gateway: None,
                 headers: vec![("content-type".into(), kind.into())],
             })
         };
