@@ -19,7 +19,7 @@ fn tag(span: &Span) -> &str {
 /// What a call's path begins with.
 fn purpose(span: &Span) -> &str {
     let url = span.attributes.text("url.full").unwrap_or_default();
-    url.splitn(5, '/').nth(3).unwrap_or_default()
+    url.split('/').nth(3).unwrap_or_default()
 }
 
 /// Spans of a run of many requests of these kinds at once.
