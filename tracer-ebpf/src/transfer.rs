@@ -16,7 +16,7 @@ use crate::maps::{Scratch, VERDICTS, count, setting};
 use crate::offsets::at;
 use crate::payload::Source;
 use crate::processes;
-use crate::sniff::{SNIFF, may_be_http};
+use crate::sniff::{SNIFF, may_be_fastcgi, may_be_http};
 use crate::state::{INET, INET6, Socket, UNIX, state_of};
 use crate::tasks;
 
@@ -243,7 +243,8 @@ fn looks_like_message(scratch: &mut Scratch) -> bool {
     let Some(first) = scratch.bytes.first_chunk() else {
         return false;
     };
-    !failed && may_be_http(first, amount as usize)
+    let amount = amount as usize;
+    !failed && (may_be_http(first, amount) || may_be_fastcgi(first, amount))
 }
 
 /// Stream offset of the first moved byte, and when it was moved. Notes where the next one stands.

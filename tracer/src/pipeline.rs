@@ -222,6 +222,8 @@ fn reason_name(reason: LossReason) -> &'static str {
         LossReason::TooManyHeaders => "too_many_headers",
         LossReason::BadHead => "bad_head",
         LossReason::PipelineFull => "pipeline_full",
+        LossReason::Multiplexed => "multiplexed",
+        LossReason::NotResponder => "not_responder",
         LossReason::BuffersFull => "buffers_full",
         LossReason::Desync => "desync",
         LossReason::TableFull => "connection_table_full",

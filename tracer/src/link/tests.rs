@@ -92,6 +92,7 @@ impl Story {
             method: "GET".into(),
             target: "/".into(),
             version: HttpVersion::Http11,
+            gateway: None,
             headers: headers
                 .iter()
                 .map(|(name, value)| ((*name).into(), (*value).into()))

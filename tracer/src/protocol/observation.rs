@@ -67,7 +67,7 @@ pub enum Observation {
 /// What to do with a connection from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It speaks HTTP: report everything.
+    /// It carries HTTP requests: report everything.
     Http,
     /// Nothing more will come of it: report nothing.
     Ignore,
@@ -89,10 +89,14 @@ pub enum LossReason {
     HeadTooLarge,
     /// A message head has more fields than the parser takes.
     TooManyHeaders,
-    /// A message head is not HTTP/1.x.
+    /// A message head is not what its protocol wants it to be.
     BadHead,
     /// More requests were waiting for a response than the queue takes.
     PipelineFull,
+    /// The connection carried another request at the time, told apart by numbers.
+    Multiplexed,
+    /// An application was not asked to respond, but to authorize or to filter.
+    NotResponder,
     /// Incomplete heads of all connections fill [`Limits::buffered_bytes`](super::Limits).
     BuffersFull,
     /// Stream offsets went backwards, or requests and responses could not be told apart.

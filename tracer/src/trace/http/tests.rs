@@ -38,6 +38,7 @@ fn exchange(role: Role, method: &str, target: &str, headers: &[(&str, &str)]) ->
             method: method.into(),
             target: target.into(),
             version: HttpVersion::Http11,
+            gateway: None,
             headers: fields(headers),
         }),
         response: Some(response(200)),
