@@ -199,11 +199,12 @@ impl SpanBuilder {
             attributes.text(attribute::URL_QUERY, self.redaction.query(query));
         }
 
-        if let Some(host) = headers.forwarded_host().or(target.authority).or_else(|| headers.host())
-        {
+        let forwarded = headers.forwarded_host();
+        if let Some(host) = forwarded.or(target.authority).or_else(|| headers.host()) {
             let authority = Authority::parse(split_credentials(host).1);
+            let told = gateway::port(gateway).filter(|_| forwarded.is_none());
             attributes.text(attribute::SERVER_ADDRESS, authority.host);
-            attributes.port(attribute::SERVER_PORT, authority.port.or(default_port));
+            attributes.port(attribute::SERVER_PORT, authority.port.or(told).or(default_port));
         } else if let Some(server) = gateway.and_then(|gateway| gateway.server.clone()) {
             attributes.text(attribute::SERVER_ADDRESS, server);
             attributes.port(attribute::SERVER_PORT, gateway::port(gateway).or(default_port));
@@ -227,11 +228,9 @@ impl SpanBuilder {
         attributes: &mut Attributes,
     ) {
         let gateway = exchange.request.gateway.as_deref();
-        let named = gateway.and_then(gateway::authority);
-        let host = target
-            .authority
-            .or_else(|| Headers::read(&exchange.request.headers).host())
-            .or(named.as_deref());
+        let host = target.authority.or_else(|| Headers::read(&exchange.request.headers).host());
+        let named = gateway.and_then(|gateway| gateway::authority(gateway, host));
+        let host = named.as_deref().or(host);
         let scheme = target.scheme.or(gateway::scheme(gateway)).unwrap_or(DEFAULT_SCHEME);
         attributes.text(attribute::URL_FULL, self.full_url(exchange, scheme, host, target));
 

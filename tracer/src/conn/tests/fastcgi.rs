@@ -198,7 +198,9 @@ fn every_kind_of_end() {
         });
         let found: Vec<_> = exchanges(wire)
             .iter()
-            .map(|it| (it.request.target.to_string(), it.response.as_ref().map(|r| r.status), it.outcome))
+            .map(|it| {
+                (it.request.target.to_string(), it.response.as_ref().map(|r| r.status), it.outcome)
+            })
             .collect();
         let (refused, aborted) = match role {
             Role::Server => (Outcome::ClosedLocally, Outcome::ClosedByPeer),

@@ -66,7 +66,10 @@ impl FastCgi {
             return;
         }
         let records = &self.responses.records;
-        if records.is_blind() && !records.knows_ending() {
+        if records.may_have_ended() && closed.errno == 0 {
+            return self.finish(Outcome::Complete, self.responses.last_time, host);
+        }
+        if records.is_blind() && !records.knows_ending() && closed.errno == 0 {
             return self.lose_current(LossReason::ResponseUnseen, host);
         }
         let outcome = match (closed.errno, closed.kind) {

@@ -44,8 +44,9 @@ impl FastCgi {
             (Way::Response, Kind::Stdout | Kind::Stderr | Kind::End { .. }) => {
                 self.on_response_record(header, began.0, moment, host);
             }
-            (Way::Request, Kind::Stdout | Kind::Stderr | Kind::End { .. })
-            | (Way::Response, _) => self.miss_record(way, moment.turn, host),
+            (Way::Request, Kind::Stdout | Kind::Stderr | Kind::End { .. }) | (Way::Response, _) => {
+                self.miss_record(way, moment.turn, host)
+            }
         }
     }
 
@@ -152,7 +153,9 @@ impl FastCgi {
         let turn = moment.turn;
         self.confirm(Way::Request, turn, host);
         self.known = true;
-        if self.is_current(id) || self.responses.records.is_blind() {
+        if self.is_current(id) && self.responses.records.may_have_ended() {
+            self.finish(Outcome::Complete, self.responses.last_time, host);
+        } else if self.is_current(id) || self.responses.records.is_blind() {
             // The end of the last one was among what was not seen.
             self.lose_current(LossReason::ResponseUnseen, host);
         } else if self.current.is_some() {

@@ -2,8 +2,8 @@
 //!
 //! What travels is HTTP in other words, so the same is said of it as of HTTP/1.x. Nothing is
 //! guessed: where a request's start, end or response was not seen, its exchange is counted as
-//! lost. Of requests that share a connection at the same time, which no web server in use makes,
-//! the first is followed and the others are counted.
+//! lost. Of requests that share a connection at the same time, which nginx and Apache never make, the
+//! first is followed and the others are counted.
 
 mod close;
 mod messages;
@@ -194,7 +194,7 @@ impl FastCgi {
 
     /// Passes bytes whose content is not known; `between` segments or as a part of one.
     fn pass(&mut self, way: Way, len: u64, turn: u32, between: bool, host: &mut Host<'_>) {
-        let passed = self.side(way).records.pass(len);
+        let passed = self.side(way).records.pass(len, !between);
         if let Some(header) = passed.content {
             self.on_unknown_content(way, header, host);
         }
@@ -218,7 +218,7 @@ impl FastCgi {
             };
             if is_body {
                 request.forget_sizes();
-                return self.side(way).records.go_blind();
+                return self.side(way).records.go_blind(!between);
             }
         }
         let is_announced = self.current.as_ref().is_some_and(|request| request.is_announced());
@@ -241,7 +241,7 @@ impl FastCgi {
         match (way, &self.current) {
             (Way::Request, Some(request)) if request.is_announced() => {
                 self.known = true;
-                return self.requests.records.go_blind();
+                return self.requests.records.go_blind(true);
             }
             (Way::Request, Some(_)) => self.lose_current(LossReason::BadHead, host),
             (Way::Response, Some(_)) => self.lose_current(LossReason::Desync, host),

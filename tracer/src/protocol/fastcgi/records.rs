@@ -43,6 +43,8 @@ struct Partial {
 struct Ending {
     bytes: [u8; LONG_HEADER],
     len: usize,
+    /// What is unknown before them was seen to move, but not copied.
+    uncopied: bool,
 }
 
 /// What known bytes are.
@@ -149,8 +151,8 @@ impl Records {
         }
     }
 
-    /// Passes unknown bytes.
-    pub(super) fn pass(&mut self, len: u64) -> Passed {
+    /// Passes unknown bytes, which were seen to move and not copied (`seen`), or not seen at all.
+    pub(super) fn pass(&mut self, len: u64, seen: bool) -> Passed {
         let mut passed = Passed::default();
         if len == 0 {
             return passed;
@@ -158,7 +160,7 @@ impl Records {
         match &mut self.place {
             Place::Lost { .. } => passed.beyond = true,
             Place::Blind(ending) => {
-                ending.len = 0;
+                *ending = Ending { uncopied: seen, ..Ending::default() };
                 passed.beyond = true;
             }
             Place::Header(_) => passed.beyond = true,
@@ -187,9 +189,9 @@ impl Records {
         passed
     }
 
-    /// Goes on somewhere in a message.
-    pub(super) fn go_blind(&mut self) {
-        self.place = Place::Blind(Ending::default());
+    /// Goes on somewhere in a message, after bytes that were `seen` to move.
+    pub(super) fn go_blind(&mut self, seen: bool) {
+        self.place = Place::Blind(Ending { uncopied: seen, ..Ending::default() });
     }
 
     /// Does not believe in a record before this turn.
@@ -226,7 +228,12 @@ impl Records {
         }
     }
 
-    /// Blind: the last bytes are known. If so and they are no end, there was none.
+    /// Blind: whether the end of the request may be among bytes that were seen, but not copied.
+    pub(super) fn may_have_ended(&self) -> bool {
+        matches!(&self.place, Place::Blind(ending) if ending.uncopied && ending.len < LONG_HEADER)
+    }
+
+    /// Blind: whether the last bytes are known. If they are no end, there was none.
     pub(super) fn knows_ending(&self) -> bool {
         matches!(&self.place, Place::Blind(ending) if ending.len == LONG_HEADER)
     }

@@ -192,7 +192,12 @@ impl Request {
     }
 
     /// It is over.
-    pub(super) fn finish(mut self: Box<Self>, outcome: Outcome, end: KernelTime, host: &mut Host<'_>) {
+    pub(super) fn finish(
+        mut self: Box<Self>,
+        outcome: Outcome,
+        end: KernelTime,
+        host: &mut Host<'_>,
+    ) {
         self.release_all(host);
         if let Stage::Announced(answer) = self.stage {
             let Answer { mut exchange, output, .. } = answer;

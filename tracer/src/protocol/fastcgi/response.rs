@@ -40,7 +40,8 @@ pub(super) fn head(
         }
         let colon = line.iter().position(|byte| *byte == b':')?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let name = Some(name).filter(|name| is_name(name)).and_then(|it| str::from_utf8(it).ok())?;
+        let name =
+            Some(name).filter(|name| is_name(name)).and_then(|it| str::from_utf8(it).ok())?;
         if name.eq_ignore_ascii_case("status") {
             status = Some(code(value)?);
         }
@@ -89,9 +90,14 @@ mod tests {
 
     #[test]
     fn what_is_no_head_is_refused() {
-        for text in
-            ["no field\r\n\r\n", "Not: ours\n\n", "Status: abc\r\n\r\n", "Status: 100\n\n", "a b: c\n\n", "A: b\r\n"]
-        {
+        for text in [
+            "no field\r\n\r\n",
+            "Not: ours\n\n",
+            "Status: abc\r\n\r\n",
+            "Status: 100\n\n",
+            "a b: c\n\n",
+            "A: b\r\n",
+        ] {
             assert_eq!(status(text), None, "{text:?}");
         }
         assert!(may_start(b"X-Powered-By: PHP") && may_start(b"Status:"));
