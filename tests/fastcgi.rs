@@ -143,9 +143,12 @@ fn requests_are_seen_at_both_ends() -> Result<()> {
             ensure!(found.len() == 1, "{} requests {row:?}:\n{spans}", found.len());
             check(&found[0], &php, by, row)?;
         }
-        let kept = spans.servers().with("network.protocol.name", "fastcgi").peer_ports().len();
-        if by == FastCgi::Tcp {
-            assert_eq!(kept, if reuse == Reuse::Keep { 1 } else { rows.len() });
+        let ports = spans.servers().with("network.protocol.name", "fastcgi").peer_ports().len();
+        match (by, reuse) {
+            (FastCgi::Tcp, Reuse::Close) => assert_eq!(ports, rows.len()),
+            // nginx reads no body after HEAD, and so cannot keep the connection.
+            (FastCgi::Tcp, Reuse::Keep) => assert_eq!(ports, 2),
+            (FastCgi::Unix, _) => assert_eq!(ports, 1, "none"),
         }
         Ok(())
     })
@@ -253,12 +256,15 @@ fn a_process_that_dies() -> Result<()> {
         half.check(of("/die", carried.servers()).only()?);
         let silent = served(&php, by, "GET", "/mute")?.failed("connection_closed");
         silent.check(of("/mute", carried.servers()).only()?);
+        // With bytes of the request unread, closing resets the connection. Of a Unix socket the
+        // web server reads that as an error, which no probe sees, and closes itself.
+        let ends = ["connection_closed", "connection_reset", "aborted"];
         let calls = of("/die", carried.clients());
         let broken = calls.only()?.attributes.text("error.type").unwrap_or_default();
-        assert!(["connection_closed", "connection_reset"].contains(&broken), "{spans}");
+        assert!(ends[..2].contains(&broken), "{broken}: {spans}");
         let calls = of("/mute", carried.clients());
         let broken = calls.only()?.attributes.text("error.type").unwrap_or_default();
-        assert!(["connection_closed", "connection_reset"].contains(&broken), "{spans}");
+        assert!(ends.contains(&broken), "{broken}: {spans}");
         let found = requests(&spans, &php, "/hello")?;
         check(&found[0], &php, by, ("GET", "/hello", 200))
     })

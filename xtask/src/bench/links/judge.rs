@@ -246,7 +246,8 @@ fn path(span: &Span) -> Option<&str> {
         return Some(path);
     }
     let (_, rest) = span.attributes.text("url.full")?.split_once("://")?;
-    Some(&rest[rest.find('/')?..])
+    let target = &rest[rest.find('/')?..];
+    Some(target.split_once('?').map_or(target, |(path, _)| path))
 }
 
 #[cfg(test)]

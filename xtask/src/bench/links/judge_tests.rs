@@ -151,7 +151,7 @@ fn handed_on() -> Vec<Span> {
     };
     vec![
         of(1, "a", None, server("t", "", 0)),
-        of(1, "b", Some("a"), span(Kind::Client, "t", "", None, "/plan/0")),
+        of(1, "b", Some("a"), span(Kind::Client, "t", "", None, "/plan/0?plan=c1")),
         of(2, "c", Some("b"), server("t", "", 0)),
         of(2, "d", Some("c"), client("t", None, 0, 0)),
     ]
