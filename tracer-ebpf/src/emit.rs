@@ -24,7 +24,7 @@ const LOOKS: u64 = 16;
 /// Steps of one copy: user ranges visited plus records filled.
 const COPY_STEPS: u32 = 16;
 /// User ranges visited to find the end of a range.
-const TAIL_STEPS: u32 = 16;
+const TAIL_STEPS: u32 = 4;
 
 /// Appends `size` bytes at `bytes` to the ring. The agent drains it on its own clock and is woken
 /// only when the ring fills up.
