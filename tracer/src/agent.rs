@@ -138,7 +138,10 @@ impl<'a> Agent<'a> {
         let mut decisions = Vec::new();
         let mut gone = Vec::new();
         let mut exited = Vec::new();
+        let started = Capture::now();
+        let mut latest = started;
         let drained = capture.drain(BATCH, |event| {
+            latest = event.time();
             match &event {
                 Event::Process(seen) => {
                     let decision = Scanner::new(resolver, selection).seen(seen);
@@ -186,13 +189,13 @@ impl<'a> Agent<'a> {
                 self.capture.forget_connection(conn);
             }
         }
-        self.tick(outputs)?;
+        // What is overdue is told by how far the events have come, not by how late the agent is.
+        self.tick(if drained < BATCH { started } else { latest }, outputs)?;
         self.apply(outputs);
         Ok(drained)
     }
 
-    fn tick(&mut self, outputs: &mut Vec<Output>) -> Result<(), AgentError> {
-        let now = Capture::now();
+    fn tick(&mut self, now: KernelTime, outputs: &mut Vec<Output>) -> Result<(), AgentError> {
         if now.nanos_since(self.last_tick) >= TICK_NANOS {
             self.last_tick = now;
             let before = outputs.len();
