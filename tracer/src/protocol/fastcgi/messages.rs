@@ -45,7 +45,7 @@ impl FastCgi {
                 self.on_response_record(header, began.0, moment, host);
             }
             (Way::Request, Kind::Stdout | Kind::Stderr | Kind::End { .. }) | (Way::Response, _) => {
-                self.miss_record(way, moment.turn, host)
+                self.miss_record(way, moment.turn, host);
             }
         }
     }

@@ -29,13 +29,13 @@ pub(super) fn request(bytes: &[u8], interest: &HeaderInterest) -> Option<Request
                 variables.set(name, value);
                 name
             }
-            _ => match name.strip_prefix(b"HTTP_") {
-                Some(field) => field,
-                None => {
+            _ => {
+                let Some(field) = name.strip_prefix(b"HTTP_") else {
                     variables.set(name, value);
                     continue;
-                }
-            },
+                };
+                field
+            }
         };
         if field.is_ascii() {
             name_buffer.clear();

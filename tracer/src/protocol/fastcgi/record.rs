@@ -104,10 +104,9 @@ fn may_stand(at: usize, byte: u8, is_long: bool) -> bool {
         (0, _) => byte == 1,
         // The type.
         (1, _) => (1..=11).contains(&byte),
-        (4, true) => byte == 0,
+        // High byte of the length; reserved.
+        (4, true) | (7, _) => byte == 0,
         (5, true) => byte == 8,
-        // Reserved.
-        (7, _) => byte == 0,
         _ => true,
     }
 }

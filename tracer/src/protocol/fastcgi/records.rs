@@ -158,12 +158,11 @@ impl Records {
             return passed;
         }
         match &mut self.place {
-            Place::Lost { .. } => passed.beyond = true,
             Place::Blind(ending) => {
                 *ending = Ending { uncopied: seen, ..Ending::default() };
                 passed.beyond = true;
             }
-            Place::Header(_) => passed.beyond = true,
+            Place::Lost { .. } | Place::Header(_) => passed.beyond = true,
             Place::Content { header, left } => {
                 let (header, content) = (*header, u64::from(*left));
                 passed.content = Some(header);

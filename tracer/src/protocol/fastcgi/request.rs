@@ -192,12 +192,7 @@ impl Request {
     }
 
     /// It is over.
-    pub(super) fn finish(
-        mut self: Box<Self>,
-        outcome: Outcome,
-        end: KernelTime,
-        host: &mut Host<'_>,
-    ) {
+    pub(super) fn finish(mut self, outcome: Outcome, end: KernelTime, host: &mut Host<'_>) {
         self.release_all(host);
         if let Stage::Announced(answer) = self.stage {
             let Answer { mut exchange, output, .. } = answer;
@@ -211,14 +206,14 @@ impl Request {
     }
 
     /// It will not be reported.
-    pub(super) fn lose(mut self: Box<Self>, reason: LossReason, host: &mut Host<'_>) {
+    pub(super) fn lose(mut self, reason: LossReason, host: &mut Host<'_>) {
         self.release_all(host);
         let id = self.is_announced().then_some(self.exchange);
         host.out.push(Observation::Lost { conn: host.conn, id, reason, exchanges: 1 });
     }
 
     /// It came to nothing before it was complete, and was no request.
-    pub(super) fn forget(mut self: Box<Self>, host: &mut Host<'_>) {
+    pub(super) fn forget(mut self, host: &mut Host<'_>) {
         self.release_all(host);
     }
 
