@@ -47,7 +47,7 @@ impl<'data> DebugInfo<'data> {
     pub(super) fn read<R: ReadRef<'data>>(
         object: &object::File<'data, R>,
     ) -> Result<Self, DebugInfoError> {
-        let sections = gimli::DwarfSections::load(|id| section(object, id))?;
+        let sections = gimli::DwarfSections::load(|id| Ok::<_, gimli::Error>(section(object, id)))?;
         Ok(Self { sections })
     }
 
@@ -182,27 +182,27 @@ impl Structures<'_> {
     }
 }
 
+/// A section, uncompressed; empty if there is none that can be read.
 fn section<'data, R: ReadRef<'data>>(
     object: &object::File<'data, R>,
     id: SectionId,
-) -> Result<Cow<'data, [u8]>, gimli::Error> {
-    let Some(section) = object.section_by_name(id.name()) else { return Ok(Cow::default()) };
-    let Ok(compressed) = section.compressed_data() else { return Ok(Cow::default()) };
+) -> Cow<'data, [u8]> {
+    let Some(section) = object.section_by_name(id.name()) else { return Cow::default() };
+    let Ok(compressed) = section.compressed_data() else { return Cow::default() };
     if compressed.uncompressed_size > MAX_SECTION {
-        return Ok(Cow::default());
+        return Cow::default();
     }
     match compressed.format {
-        CompressionFormat::None => Ok(Cow::Borrowed(compressed.data)),
+        CompressionFormat::None => Cow::Borrowed(compressed.data),
         CompressionFormat::Zlib => {
             let mut bytes = Vec::new();
-            let decoder = ZlibDecoder::new(compressed.data).take(MAX_SECTION);
-            // What cannot be decompressed is as good as missing.
-            match { decoder }.read_to_end(&mut bytes) {
-                Ok(_) => Ok(Cow::Owned(bytes)),
-                Err(_) => Ok(Cow::default()),
+            let mut decoder = ZlibDecoder::new(compressed.data).take(MAX_SECTION);
+            match decoder.read_to_end(&mut bytes) {
+                Ok(_) => Cow::Owned(bytes),
+                Err(_) => Cow::default(),
             }
         }
-        _ => Ok(Cow::default()),
+        _ => Cow::default(),
     }
 }
 

@@ -253,7 +253,7 @@ impl Tasks {
     pub(super) fn is_unblemished(&self, call: ExchangeId) -> bool {
         let Some(call) = self.calls.get(&call) else { return false };
         let Some(process) = self.processes.get(&call.pid) else { return false };
-        let joined = |site| process.joined.get(site).is_some_and(Habit::is_unblemished);
+        let joined = |site| process.joined.get(site).is_some_and(|habit| habit.is_unblemished());
         call.confirmed && call.sites.iter().all(joined)
     }
 

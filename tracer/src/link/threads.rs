@@ -66,7 +66,7 @@ impl Habit {
     }
 
     /// Whether there are cases and no exceptions.
-    pub(super) fn is_unblemished(&self) -> bool {
+    pub(super) fn is_unblemished(self) -> bool {
         self.cases > 0 && self.exceptions == 0
     }
 
