@@ -34,9 +34,9 @@ impl Namespace {
         let (near, far) =
             (format!("tr{process}n{}", self.number), format!("tr{process}f{}", self.number));
         // Of the block that is set aside for tests of networks.
-        let [high, low] = (process as u16).to_be_bytes();
-        let block = ((self.number + u32::from(low)) % 64 * 4) as u8;
-        let address = |host| Ipv4Addr::new(198, 18 | (low >> 7), high, block + host);
+        let [_, _, high, low] = process.to_be_bytes();
+        let block = (self.number % 64) as u8 * 4;
+        let address = |host| Ipv4Addr::new(198, 18 + high % 2, low, block + host);
         let subnet = |host| format!("{}/30", address(host));
         let name = self.name.as_str();
         ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name])?;

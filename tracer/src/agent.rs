@@ -198,7 +198,7 @@ impl<'a> Agent<'a> {
         for pid in exited {
             self.capture.forget_tasks(pid);
         }
-        while let Some(found) = self.layouts.next() {
+        while let Some(found) = self.layouts.try_next() {
             self.follow_tasks(found);
         }
         for conn in gone {

@@ -55,7 +55,7 @@ impl Finder {
     }
 
     /// An answer, if there is one.
-    pub fn next(&mut self) -> Option<Found> {
+    pub fn try_next(&mut self) -> Option<Found> {
         let found = self.found.try_recv().ok()?;
         self.pending = self.pending.saturating_sub(1);
         Some(found)

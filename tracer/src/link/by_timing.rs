@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::Origin;
 use super::timing::{
     CallId, Decision, Evidence, Moment, Observation, Operation, Options, RequestId, Service, Timing,
 };
@@ -92,20 +93,20 @@ impl ByTiming {
         self.observe(pid, at, Moment::Arrived { request, operation: operation(head, false) })
     }
 
-    /// `parent` is what is known already: nothing, or that it is a root, or whose child it is.
-    /// `open` lists the process' open requests, asked for when its modelling begins.
+    /// `origin` is what is known already, if anything is; `open` lists the process' open requests,
+    /// asked for when its modelling begins.
     pub(super) fn on_call(
         &mut self,
         id: ExchangeId,
         pid: Pid,
         head: &RequestHead,
-        parent: Option<Option<ExchangeId>>,
+        origin: Option<&Origin>,
         at: KernelTime,
         open: impl FnOnce() -> Vec<(ExchangeId, KernelTime)>,
     ) -> Decisions {
         let mut decisions = Decisions::default();
         if !self.waiting.contains_key(&pid) {
-            if parent.is_some() || self.is_suspended(pid) {
+            if origin.is_some() || self.is_suspended(pid) {
                 return decisions;
             }
             self.waiting.insert(pid, 0);
@@ -117,18 +118,16 @@ impl ByTiming {
                 decisions.extend(self.observe(pid, began, Moment::Arrived { request, operation }));
             }
         }
-        let evidence = match parent {
+        let evidence = match origin.map(Origin::parent) {
             None => Evidence::Nothing,
-            Some(None) => Evidence::Root,
-            Some(Some(parent)) => match self.requests.get(&parent) {
-                Some(request) => Evidence::Parent(*request),
-                None => Evidence::Root,
-            },
+            Some(parent) => parent
+                .and_then(|parent| self.requests.get(&parent))
+                .map_or(Evidence::Root, |request| Evidence::Parent(*request)),
         };
         self.next += 1;
         let call = CallId(self.next);
         self.calls.insert(id, call);
-        if parent.is_none() {
+        if origin.is_none() {
             self.call_exchanges.insert(call, (id, pid));
             *self.waiting.entry(pid).or_default() += 1;
         }

@@ -552,9 +552,9 @@ impl<T> Linker<T> {
                 self.family.keep(request);
             }
         }
-        let parent = origin.as_ref().map(Origin::parent);
+        let parent = origin.as_ref().and_then(Origin::parent);
         let open = &self.open;
-        let decisions = self.timing.on_call(id, pid, began.request, parent, at, || {
+        let decisions = self.timing.on_call(id, pid, began.request, origin.as_ref(), at, || {
             let requests = open.iter().filter(|(request, it)| {
                 it.role == Role::Server && it.pid == pid && Some(**request) != itself
             });
@@ -570,7 +570,7 @@ impl<T> Linker<T> {
         }
         self.take_decisions(decisions, ids, settled);
         self.settle_hopes(pid, ids, settled);
-        parent.flatten()
+        parent
     }
 
     /// More is known of a call than when it began.

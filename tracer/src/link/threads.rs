@@ -196,7 +196,7 @@ impl Clue {
 /// All threads that were seen.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
-    threads: HashMap<Tid, Thread>,
+    by_id: HashMap<Tid, Thread>,
     processes: HashMap<Pid, Process>,
     dialed: HashMap<ConnId, (KernelTime, Spot)>,
 }
@@ -219,10 +219,10 @@ impl Threads {
         at: KernelTime,
         request: Option<ExchangeId>,
     ) {
-        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
+        if self.by_id.len() >= MAX_THREADS && !self.by_id.contains_key(&tid) {
             self.forget_silent();
         }
-        let thread = self.threads.entry(tid).or_default();
+        let thread = self.by_id.entry(tid).or_default();
         thread.baton = request;
         thread.waits = waits;
         thread.last = at;
@@ -235,17 +235,17 @@ impl Threads {
             return;
         }
         process.open.insert(id, (tid, at));
-        self.threads.entry(tid).or_default().open.insert(id);
+        self.by_id.entry(tid).or_default().open.insert(id);
     }
 
     /// A response began; `tid` wrote its first byte. Gives the calls it made since the last one.
     pub(super) fn on_response(&mut self, id: ExchangeId, pid: Pid, tid: Tid) -> Work {
         let Some(process) = self.processes.get_mut(&pid) else { return Work::default() };
         let Some(&(reader, began)) = process.open.get(&id) else { return Work::default() };
-        let alone = self.threads.get(&reader).is_some_and(|thread| thread.open.len() == 1);
+        let alone = self.by_id.get(&reader).is_some_and(|thread| thread.open.len() == 1);
         process.loyal.observe(reader == tid && alone);
 
-        let made = self.threads.get_mut(&tid).map(|thread| std::mem::take(&mut thread.made));
+        let made = self.by_id.get_mut(&tid).map(|thread| std::mem::take(&mut thread.made));
         let made = made.unwrap_or_default();
         for call in &made {
             process.diligent.observe(call.over && call.at >= began);
@@ -281,7 +281,7 @@ impl Threads {
     pub(super) fn on_answered(&mut self, id: ExchangeId, pid: Pid) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let Some((reader, _)) = process.open.remove(&id) else { return };
-        if let Some(thread) = self.threads.get_mut(&reader) {
+        if let Some(thread) = self.by_id.get_mut(&reader) {
             thread.open.remove(&id);
         }
     }
@@ -297,7 +297,7 @@ impl Threads {
 
     /// A call is over; `tid` made it.
     pub(super) fn on_call_over(&mut self, id: ExchangeId, tid: Tid) {
-        if let Some(thread) = self.threads.get_mut(&tid)
+        if let Some(thread) = self.by_id.get_mut(&tid)
             && let Some(made) = thread.made.iter_mut().find(|made| made.call == id)
         {
             made.over = true;
@@ -349,7 +349,7 @@ impl Threads {
         let asked = asked.is_some_and(|asked| asked.trust() != Trust::Denied);
         let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1 && asked);
         let probable = with(Trust::Open);
-        let made = &mut self.threads.entry(tid).or_default().made;
+        let made = &mut self.by_id.entry(tid).or_default().made;
         if made.len() < MAX_MADE {
             made.push(Made { call: id, at, over: false });
         }
@@ -368,10 +368,10 @@ impl Threads {
     pub(super) fn on_gone(&mut self, pid: Pid) {
         if let Some(process) = self.processes.remove(&pid) {
             for (tid, _) in process.open.values() {
-                self.threads.remove(tid);
+                self.by_id.remove(tid);
             }
         }
-        self.threads.remove(&Tid(pid.0));
+        self.by_id.remove(&Tid(pid.0));
     }
 
     /// Forgets connections that were never used, and requests that have been open for longer than
@@ -379,7 +379,7 @@ impl Threads {
     pub(super) fn expire(&mut self, now: KernelTime, longest: u64) -> u64 {
         self.dialed.retain(|_, (at, _)| now.nanos_since(*at) < DIALED_FOR);
         let mut outlived = 0;
-        let threads = &mut self.threads;
+        let threads = &mut self.by_id;
         for process in self.processes.values_mut() {
             process.open.retain(|id, (reader, began)| {
                 let stays = now.nanos_since(*began) <= longest;
@@ -401,7 +401,7 @@ impl Threads {
     }
 
     fn spot(&self, tid: Tid, waits: u32) -> Spot {
-        let Some(thread) = self.threads.get(&tid) else { return Spot::default() };
+        let Some(thread) = self.by_id.get(&tid) else { return Spot::default() };
         Spot {
             alone: thread.open.iter().next().copied().filter(|_| thread.open.len() == 1),
             at_once: thread.baton.filter(|_| thread.waits == waits),
@@ -410,14 +410,14 @@ impl Threads {
 
     /// Makes room by forgetting the older half of the threads that have nothing open.
     fn forget_silent(&mut self) {
-        let idle = self.threads.values().filter(|thread| thread.open.is_empty());
+        let idle = self.by_id.values().filter(|thread| thread.open.is_empty());
         let mut times: Vec<KernelTime> = idle.map(|thread| thread.last).collect();
         if times.is_empty() {
-            self.threads.clear();
+            self.by_id.clear();
             return;
         }
         let middle = times.len() / 2;
         let middle = *times.select_nth_unstable(middle).1;
-        self.threads.retain(|_, thread| !thread.open.is_empty() || thread.last > middle);
+        self.by_id.retain(|_, thread| !thread.open.is_empty() || thread.last > middle);
     }
 }

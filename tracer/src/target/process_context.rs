@@ -163,7 +163,7 @@ mod tests {
         Payload { resource: Some(resource) }.encode_to_vec()
     }
 
-    fn header(signature: &[u8; 8], version: u32, length: u32, published: u64) -> Vec<u8> {
+    fn header(signature: [u8; 8], version: u32, length: u32, published: u64) -> Vec<u8> {
         let mut header = signature.to_vec();
         header.extend(version.to_ne_bytes());
         header.extend(length.to_ne_bytes());
@@ -199,7 +199,7 @@ mod tests {
             ("service.name", text("a second one")),
             ("nothing", any_value::Value::BytesValue(vec![1])),
         ]);
-        let header = header(SIGNATURE, VERSION, payload.len() as u32, 5);
+        let header = header(*SIGNATURE, VERSION, payload.len() as u32, 5);
         for mapping in ["/memfd:OTEL_CTX (deleted)", "[anon:OTEL_CTX]", "[anon_shmem:OTEL_CTX]"] {
             let context = read(mapping, &header, &payload).expect(mapping);
             let expected = [
@@ -221,13 +221,13 @@ mod tests {
         let payload = payload(vec![("service.name", text("shop"))]);
         let length = payload.len() as u32;
         let rows = [
-            ("signature", header(b"OTEL_CTZ", VERSION, length, 5)),
-            ("version", header(SIGNATURE, 1, length, 5)),
-            ("being changed", header(SIGNATURE, VERSION, length, 0)),
-            ("too long", header(SIGNATURE, VERSION, MAX_PAYLOAD + 1, 5)),
-            ("payload beyond what is mapped", header(SIGNATURE, VERSION, 100_000, 5)),
-            ("payload cut", header(SIGNATURE, VERSION, length - 1, 5)),
-            ("header cut", header(SIGNATURE, VERSION, length, 5)[..20].to_vec()),
+            ("signature", header(*b"OTEL_CTZ", VERSION, length, 5)),
+            ("version", header(*SIGNATURE, 1, length, 5)),
+            ("being changed", header(*SIGNATURE, VERSION, length, 0)),
+            ("too long", header(*SIGNATURE, VERSION, MAX_PAYLOAD + 1, 5)),
+            ("payload beyond what is mapped", header(*SIGNATURE, VERSION, 100_000, 5)),
+            ("payload cut", header(*SIGNATURE, VERSION, length - 1, 5)),
+            ("header cut", header(*SIGNATURE, VERSION, length, 5)[..20].to_vec()),
         ];
         for (what, header) in rows {
             let context = read("[anon:OTEL_CTX]", &header, &payload);

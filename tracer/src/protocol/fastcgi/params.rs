@@ -217,6 +217,7 @@ mod tests {
         assert_eq!((head.version, body), (HttpVersion::Http10, 12));
         let kept: Vec<_> = head.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         let expected = [
+            ("content-type", "text/plain"),
             ("host", "shop.test:8443"),
             ("traceparent", "00-1"),
             ("x-forwarded-for", "1.1.1.1"),
