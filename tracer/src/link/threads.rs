@@ -85,6 +85,8 @@ impl Habit {
 struct Thread {
     /// Requests it read that are unanswered.
     open: HashSet<ExchangeId>,
+    /// It has read some.
+    serves: bool,
     /// What it last read for.
     baton: Option<ExchangeId>,
     /// Its count of waits at that time.
@@ -235,7 +237,9 @@ impl Threads {
             return;
         }
         process.open.insert(id, (tid, at));
-        self.by_id.entry(tid).or_default().open.insert(id);
+        let thread = self.by_id.entry(tid).or_default();
+        thread.serves = true;
+        thread.open.insert(id);
     }
 
     /// A response began; `tid` wrote its first byte. Gives the calls it made since the last one.
@@ -349,10 +353,14 @@ impl Threads {
         let asked = asked.is_some_and(|asked| asked.trust() != Trust::Denied);
         let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1 && asked);
         let probable = with(Trust::Open);
-        let made = &mut self.by_id.entry(tid).or_default().made;
-        if made.len() < MAX_MADE {
-            made.push(Made { call: id, at, over: false });
+        let trust = process.loyal.trust();
+        let thread = self.by_id.entry(tid).or_default();
+        if thread.made.len() < MAX_MADE {
+            thread.made.push(Made { call: id, at, over: false });
         }
+        // One that has answered its own request does not work for another thread's.
+        let at_rest = thread.serves && thread.open.is_empty() && trust != Trust::Denied;
+        let sole = sole.filter(|_| !at_rest);
         match sole {
             Some(parent) => Clue::Parent { parent, kind: Kind::Sole, candidates },
             None => Clue::Unclear { candidates, probable },
