@@ -317,7 +317,7 @@ impl Threads {
         itself: Option<ExchangeId>,
     ) -> Clue {
         let Began { id, pid, tid, at, .. } = *began;
-        let dialed = self.dialed.remove(&id.conn).map(|(_, spot)| spot);
+        let dialed = self.dialed.remove(&id.conn);
         let here = waits.map_or_else(Spot::default, |waits| self.spot(tid, waits));
         let Some(process) = self.process(pid) else { return Clue::Root };
         let mine = itself.is_some_and(|itself| process.open.contains_key(&itself));
@@ -325,7 +325,7 @@ impl Threads {
         let open = |id: &ExchangeId| process.open.contains_key(id) && Some(*id) != itself;
         // The first call on a connection is the one it was made for.
         let at_once = match dialed {
-            Some(spot) => spot.at_once.filter(open).or(here.at_once.filter(open)),
+            Some((_, spot)) => spot.at_once.filter(open).or(here.at_once.filter(open)),
             None => here.at_once.filter(open),
         };
         let peers = &mut process.peers;
@@ -353,6 +353,11 @@ impl Threads {
         let asked = asked.is_some_and(|asked| asked.trust() != Trust::Denied);
         let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1 && asked);
         let probable = with(Trust::Open);
+        // The first call on a connection is not for a request that came after it was dialed.
+        let too_young = |request: &ExchangeId| {
+            dialed.is_some_and(|(at, _)| process.open.get(request).is_some_and(|it| it.1 > at))
+        };
+        let sole = sole.filter(|request| !too_young(request));
         let trust = process.loyal.trust();
         let thread = self.by_id.entry(tid).or_default();
         if thread.made.len() < MAX_MADE {
