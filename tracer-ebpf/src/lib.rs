@@ -6,6 +6,8 @@
 
 #![no_std]
 
+pub mod python;
+
 /// What a ring record is; the first byte of its [`RecordHeader`].
 pub mod record {
     /// A [`super::ProcessRecord`].
