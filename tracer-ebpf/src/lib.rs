@@ -103,6 +103,8 @@ pub mod runtime {
     pub const NONE: u8 = 0;
     /// Go: goroutines.
     pub const GO: u8 = 1;
+    /// CPython: asyncio tasks. The `PYTHONS` map has the layout instead.
+    pub const PYTHON: u8 = 2;
 }
 
 /// Meaning of [`RuntimeLayout::offsets`] by index, for [`runtime::GO`].
@@ -194,6 +196,10 @@ pub struct TaskKey {
 }
 
 impl TaskKey {
+    /// Stands in [`TaskKey::site`] where `parent_task` is not the task that started this one but
+    /// the outermost of those that wait for it, itself if there is none. Such tasks are known by
+    /// address, which another task may get once they are gone.
+    pub const AWAITED: u64 = u64::MAX;
     /// Nothing is known.
     pub const UNKNOWN: Self = Self { task: 0, parent_task: 0, site: 0 };
 }

@@ -4,6 +4,7 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use tracer_ebpf::python::PythonLayout;
 use tracer_ebpf::{
     CHUNK, COUNTERS, ConnState, Counter, DataRecord, OpenRecord, PORTS, PROCESSES, ProcessRecord,
     ProcessState, RUNTIMES, RuntimeLayout, TAIL, TaskKey, setting,
@@ -35,6 +36,11 @@ pub(crate) static PROCESS_TABLE: HashMap<u32, ProcessState> =
 /// Process to where its runtime keeps its tasks.
 #[map(name = "RUNTIMES")]
 pub(crate) static RUNTIME_LAYOUTS: HashMap<u32, RuntimeLayout> =
+    HashMap::with_max_entries(RUNTIMES, 1);
+
+/// The same for those whose runtime is Python.
+#[map(name = "PYTHONS")]
+pub(crate) static PYTHON_LAYOUTS: HashMap<u32, PythonLayout> =
     HashMap::with_max_entries(RUNTIMES, 1);
 
 #[map(name = "PORTS")]

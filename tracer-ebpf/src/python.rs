@@ -13,7 +13,7 @@ pub trait Memory {
 }
 
 /// Steps of a [`Path`] at most.
-pub const STEPS: usize = 10;
+pub const STEPS: usize = 11;
 /// Kinds of frames that carry a task's work on another thread.
 pub const CARRIERS: usize = 2;
 /// Event loops whose current tasks are looked through.

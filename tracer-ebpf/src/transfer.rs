@@ -9,6 +9,7 @@ use tracer_ebpf::{
     phase, record, runtime, setting,
 };
 
+use crate::asyncio;
 use crate::emit::{self, Moved, now};
 use crate::kernel::{UserRegisters, read};
 use crate::maps::{Scratch, VERDICTS, count, setting};
@@ -129,7 +130,12 @@ pub(crate) fn observe<S: Socket>(
         state.opened = 1;
     }
     scratch.task = TaskKey::UNKNOWN;
-    if starts_message && state.runtime != runtime::NONE {
+    if starts_message && state.runtime == runtime::PYTHON {
+        // Event loops read for whom it may concern; only who writes knows what for.
+        if moving == direction::SEND {
+            asyncio::read(tgid, scratch);
+        }
+    } else if starts_message && state.runtime != runtime::NONE {
         tasks::read(tgid, scratch);
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));

@@ -17,6 +17,7 @@ mod process;
 mod processes;
 mod procfs;
 mod program;
+pub mod python;
 mod resource;
 mod scan;
 mod selection;

@@ -27,7 +27,7 @@ const LIST_ITEMS: i32 = 24;
 const TUPLE_ITEMS: u32 = 24;
 
 /// What was found in a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// It is not Python, or nothing is known of its release.
     Nothing,
