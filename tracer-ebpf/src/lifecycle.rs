@@ -12,7 +12,9 @@ use tracer_ebpf::{
 
 use crate::emit::{closed, never_told, now, output};
 use crate::kernel::read;
-use crate::maps::{CONNECTIONS, PROCESS_TABLE, PYTHON_LAYOUTS, RUNTIME_LAYOUTS, bump_setting, count};
+use crate::maps::{
+    CONNECTIONS, PROCESS_TABLE, PYTHON_LAYOUTS, RUNTIME_LAYOUTS, bump_setting, count,
+};
 use crate::offsets::at;
 use crate::processes::{is_selected_port, may_be_target, select_by_port};
 use crate::state::{AddressedSocket, Socket, TypedSocket, state_of};

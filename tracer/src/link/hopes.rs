@@ -21,6 +21,8 @@ pub(super) struct Hope {
     candidates: usize,
     /// The parent, if the process can be trusted with this kind of evidence.
     probable: Option<(ExchangeId, Kind)>,
+    /// The task's response may still tell; nothing else is looked at until then.
+    of_task: bool,
     /// The thread's next response may still tell.
     of_thread: bool,
     /// What timing said meanwhile.
@@ -34,7 +36,13 @@ impl Hope {
         candidates: usize,
         probable: Option<(ExchangeId, Kind)>,
     ) -> Self {
-        Self { pid, began, candidates, probable, of_thread: true, otherwise: None }
+        let of_thread = true;
+        Self { pid, began, candidates, probable, of_task: false, of_thread, otherwise: None }
+    }
+
+    /// A call of which its task will tell.
+    pub(super) fn of_task(pid: Pid, began: KernelTime, candidates: usize) -> Self {
+        Self { of_task: true, ..Self::new(pid, began, candidates, None) }
     }
 
     fn resolved(self, call: ExchangeId, origin: Option<Origin>) -> Resolved {
@@ -67,12 +75,27 @@ impl Hopes {
         }
     }
 
+    /// The task's response came, and this is the parent, if that means anything. Returns whether
+    /// the request is needed from now on.
+    pub(super) fn expect_of_task(
+        &mut self,
+        call: ExchangeId,
+        probable: Option<(ExchangeId, Kind)>,
+    ) -> bool {
+        let Some(hope) = self.hopes.get_mut(&call).filter(|hope| hope.of_task) else {
+            return false;
+        };
+        hope.of_task = false;
+        hope.probable = probable;
+        probable.is_some()
+    }
+
     /// The thread's response came: this is the parent, if that means anything. Returns whether the
     /// request is needed from now on.
     pub(super) fn expect(&mut self, call: ExchangeId, probable: (ExchangeId, Kind)) -> bool {
         let Some(hope) = self.hopes.get_mut(&call) else { return false };
         hope.of_thread = false;
-        if hope.probable.is_some() {
+        if hope.of_task || hope.probable.is_some() {
             return false;
         }
         hope.probable = Some(probable);
@@ -108,6 +131,9 @@ impl Hopes {
         let mut resolved = Vec::new();
         calls.retain(|call| {
             let Some(hope) = hopes.get(call) else { return false };
+            if hope.of_task {
+                return true;
+            }
             let origin = match hope
                 .probable
                 .map(|(parent, kind)| (parent, kind, trust(*call, kind)))
@@ -142,7 +168,12 @@ impl Hopes {
         late.into_iter()
             .filter_map(|call| {
                 let mut hope = self.hopes.remove(&call)?;
-                let origin = hope.otherwise.take();
+                let origin = if hope.of_task {
+                    // Its task has answered none of the requests: it was perhaps none of theirs.
+                    Some(Origin::Unclear { candidates: hope.candidates, related: None })
+                } else {
+                    hope.otherwise.take()
+                };
                 Some(hope.resolved(call, origin))
             })
             .collect()

@@ -14,6 +14,7 @@ mod tally;
 mod tasks;
 mod threads;
 pub mod timing;
+mod workers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Tid};
+use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Task, Tid};
 use crate::exchange::{Ends, ExchangeId, RequestHead, Role};
 use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
 use by_timing::ByTiming;
@@ -32,6 +33,7 @@ pub use tally::Tally;
 use tasks::Tasks;
 use threads::{Clue, Threads};
 use timing::Confidence;
+use workers::{Told, Workers};
 
 /// Nanoseconds that a server's half waits for the client's: that is written down when the call
 /// that sent it returns, which may be after the server has read it.
@@ -64,6 +66,12 @@ pub enum Kind {
     Pair,
     /// The task that made the call, or one that started it, was handling that request.
     Coroutine,
+    /// The task that made the call, or one that waited for it, wrote that request's response.
+    #[serde(rename = "coroutine")]
+    Task,
+    /// As `Task`, but another task below the one that waits for both.
+    #[serde(rename = "coroutine")]
+    RelatedTask,
     /// The thread that made the call was handling that request and no other.
     Thread,
     /// The thread that made the call wrote that request's response next.
@@ -86,7 +94,7 @@ impl Kind {
         match self {
             Self::Header => "header",
             Self::Pair => "pair",
-            Self::Coroutine => "coroutine",
+            Self::Coroutine | Self::Task | Self::RelatedTask => "coroutine",
             Self::Thread | Self::Worker => "thread",
             Self::Tick => "tick",
             Self::Sole => "sole",
@@ -187,6 +195,8 @@ struct Open {
 struct Moment {
     tid: Tid,
     waits: u32,
+    at: KernelTime,
+    task: Option<Task>,
     request: Option<ExchangeId>,
 }
 
@@ -204,6 +214,7 @@ pub struct Linker<T> {
     family: Family<T>,
     threads: Threads,
     tasks: Tasks,
+    workers: Workers,
     pairs: Pairs,
     timing: ByTiming,
     open: HashMap<ExchangeId, Open>,
@@ -229,6 +240,7 @@ impl<T> Linker<T> {
             family: Family::new(),
             threads: Threads::default(),
             tasks: Tasks::default(),
+            workers: Workers::default(),
             pairs: Pairs::default(),
             timing: ByTiming::new(timing),
             hopes: Hopes::default(),
@@ -256,7 +268,8 @@ impl<T> Linker<T> {
     pub fn before_data(&mut self, data: &Data<'_>) {
         self.tasks.on_data(data);
         let request = self.request_of(data.conn);
-        self.moment = Some(Moment { tid: data.tid, waits: data.waits, request });
+        let Data { tid, waits, time: at, task, .. } = *data;
+        self.moment = Some(Moment { tid, waits, at, task, request });
     }
 
     /// Bytes were looked at, and what they began or ended was told.
@@ -326,8 +339,16 @@ impl<T> Linker<T> {
         if open.role == Role::Client {
             return self.threads.on_call_answered(open.pid, open.tid, tid);
         }
-        let pid = open.pid;
+        let (pid, began) = (open.pid, open.at);
         self.tasks.on_response(id, pid);
+        let moment = self.moment.filter(|moment| moment.tid == tid);
+        let (task, at) = moment.map_or((None, began), |moment| (moment.task, moment.at));
+        let work = self.workers.on_response(id, pid, task, began, at);
+        for (call, kind) in work {
+            if self.hopes.expect_of_task(call, kind.map(|kind| (id, kind))) {
+                self.family.keep(id);
+            }
+        }
         let work = self.threads.on_response(id, pid, tid);
         for call in work.own {
             if self.hopes.expect(call, (id, Kind::Worker)) {
@@ -382,6 +403,7 @@ impl<T> Linker<T> {
     pub fn on_gone(&mut self, pid: Pid) {
         self.threads.on_gone(pid);
         self.tasks.on_gone(pid);
+        self.workers.on_gone(pid);
     }
 
     /// Time passed.
@@ -398,6 +420,7 @@ impl<T> Linker<T> {
         let decisions = self.timing.on_tick(now);
         self.take_decisions(decisions, ids, &mut settled);
         let late = KernelTime(now.0.saturating_sub(self.hold));
+        self.workers.expire(late);
         for resolved in self.hopes.give_up(late) {
             self.settle_hope(resolved, ids, &mut settled);
         }
@@ -432,9 +455,13 @@ impl<T> Linker<T> {
         settled: &mut Vec<Settled<T>>,
     ) -> Option<ExchangeId> {
         let Began { id, pid, tid, at, .. } = *began;
-        let waits = self.moment.filter(|moment| moment.tid == tid).map(|moment| moment.waits);
+        let moment = self.moment.filter(|moment| moment.tid == tid);
+        let waits = moment.map(|moment| moment.waits);
         let clue = self.threads.on_call(id, pid, tid, waits, at, itself);
         let clue = self.tasks.on_call(id, pid, clue);
+        let task = moment.and_then(|moment| moment.task).filter(|_| carried.is_none());
+        let told = self.workers.on_call(id, pid, task, at);
+        let clue = told.improve(clue);
         let origin = match carried {
             Some(carried) => match self.brought_by(pid, &carried, clue) {
                 Some(brought) => brought.origin(),
@@ -447,7 +474,11 @@ impl<T> Linker<T> {
             if let Some((request, _)) = probable {
                 self.family.keep(request);
             }
-            self.hopes.add(id, Hope::new(pid, at, candidates, probable));
+            let hope = match told {
+                Told::Later => Hope::of_task(pid, at, candidates),
+                Told::Parent(_) | Told::Nothing => Hope::new(pid, at, candidates, probable),
+            };
+            self.hopes.add(id, hope);
         }
         let parent = origin.as_ref().map(Origin::parent);
         let open = &self.open;
@@ -516,6 +547,7 @@ impl<T> Linker<T> {
             Role::Server => {
                 self.threads.on_answered(id, open.pid);
                 self.tasks.on_answered(id, open.pid);
+                self.workers.on_answered(id, open.pid);
                 if self.timing.waits_for(open.pid) {
                     self.family.keep(id);
                 }
@@ -551,9 +583,10 @@ impl<T> Linker<T> {
 
     /// Settles calls of which threads have proven enough, or will not.
     fn settle_hopes(&mut self, pid: Pid, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
-        let (threads, tasks) = (&self.threads, &self.tasks);
+        let (threads, tasks, workers) = (&self.threads, &self.tasks, &self.workers);
         let trust = |call, kind| match kind {
             Kind::Coroutine => tasks.trust(call),
+            Kind::Task | Kind::RelatedTask => workers.trust(pid, kind),
             _ => threads.trust(pid, kind),
         };
         for resolved in self.hopes.resolve(pid, trust) {

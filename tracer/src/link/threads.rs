@@ -26,7 +26,7 @@ const MAX_OPEN: usize = 16_384;
 /// Calls of one thread without a response in between; of further ones nothing is proven.
 const MAX_MADE: usize = 64;
 /// Cases that are needed before a process' habit counts.
-const ENOUGH: u32 = 32;
+pub(super) const ENOUGH: u32 = 32;
 /// Cases after which older ones count half.
 const WINDOW: u32 = 8_192;
 /// Exceptions to a habit that are borne: one in so many cases.
@@ -242,7 +242,8 @@ impl Threads {
             Kind::Thread => process.loyal.trust(),
             Kind::Worker => process.diligent.trust(),
             Kind::Tick => process.prompt.trust(),
-            Kind::Header | Kind::Pair | Kind::Coroutine | Kind::Sole | Kind::Timing => Trust::Given,
+            // Not by threads, or always.
+            _ => Trust::Given,
         }
     }
 

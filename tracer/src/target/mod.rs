@@ -17,7 +17,6 @@ mod process;
 mod processes;
 mod procfs;
 mod program;
-pub mod python;
 mod resource;
 mod scan;
 mod selection;

@@ -65,11 +65,12 @@ impl Objects<'_> {
         self.value(self.memory.word(class + TYPE_DICT)?, name)
     }
 
-    /// From an instance of a class to its attribute of that name; `None` before there was one.
-    pub(super) fn attribute(&self, class: u64, name: &str) -> Option<Vec<i32>> {
+    /// From an instance of a class to its attribute of that name. Before there was an instance,
+    /// it is the `expected` one that instances are given, counted from zero.
+    pub(super) fn attribute(&self, class: u64, name: &str, expected: u64) -> Option<Vec<i32>> {
         let shared = self.memory.word(class + self.release.shared_keys)?;
-        let index = self.index(&self.entries(shared)?, name)?;
-        let value = i32::try_from(index * 8).ok()?;
+        let known = self.entries(shared).and_then(|entries| self.index(&entries, name));
+        let value = i32::try_from(known.unwrap_or(expected) * 8).ok()?;
         Some(match self.release.instances {
             Instances::Dictionary => {
                 let offset = i32::try_from(self.memory.word(class + TYPE_DICT_OFFSET)?).ok()?;

@@ -8,46 +8,51 @@ mod memory;
 mod objects;
 mod releases;
 mod symbols;
+mod watch;
+
+use std::path::Path as FilePath;
 
 use tracer_ebpf::python::{Carrier, Memory as _, Path, PythonLayout, STEPS};
 
-use super::HostFs;
-use crate::event::Pid;
 use memory::{MappedFile, ProcessMemory, mapped_files};
 use objects::Objects;
 use releases::Release;
 use symbols::Symbols;
+
+pub(super) use watch::Watch;
 
 /// Threads that must agree on where the state of a thread is kept.
 const THREADS: usize = 8;
 /// Bytes from the thread pointer on in which the C library keeps thread-specific data.
 const THREAD_BYTES: u64 = 4_096;
 
+/// Which of a task group's attributes, in the order of its constructor, is the parent task.
+const GROUP_PARENT: u64 = 4;
+/// Which of a work item's attributes is its future.
+const ITEM_FUTURE: u64 = 0;
+/// Which of a future's attributes is its list of callbacks.
+const FUTURE_CALLBACKS: u64 = 5;
+
 const LIST_ITEMS: i32 = 24;
 const TUPLE_ITEMS: u32 = 24;
 
 /// What was found in a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub(super) enum Seen {
     /// It is not Python, or nothing is known of its release.
     Nothing,
     /// It may import asyncio yet.
     NotYet,
-    /// Its tasks can be told apart. Not `complete` while it has not used all that carries tasks.
-    Layout {
-        /// Where things are.
-        layout: Box<PythonLayout>,
-        /// Looking again would tell nothing more.
-        complete: bool,
-    },
+    /// Its tasks can be told apart. More of it may be found once it has imported more.
+    Layout(Box<PythonLayout>),
 }
 
-/// Looks into a process.
-pub fn look(host: &HostFs, pid: Pid) -> Found {
-    let Some(interpreter) = Interpreter::of(host, pid) else { return Found::Nothing };
+/// Looks into the process whose directory in the process file system this is.
+pub(super) fn look(process: &FilePath) -> Seen {
+    let Some(interpreter) = Interpreter::of(process) else { return Seen::Nothing };
     match interpreter.layout() {
-        Some((layout, complete)) => Found::Layout { layout: Box::new(layout), complete },
-        None => Found::NotYet,
+        Some(layout) => Seen::Layout(Box::new(layout)),
+        None => Seen::NotYet,
     }
 }
 
@@ -60,10 +65,10 @@ struct Interpreter {
 }
 
 impl Interpreter {
-    fn of(host: &HostFs, pid: Pid) -> Option<Self> {
-        let files = mapped_files(host, pid).into_iter();
+    fn of(process: &FilePath) -> Option<Self> {
+        let files = mapped_files(process).into_iter();
         let mut candidates = files.filter_map(|file| Some((named_release(&file.name)?, file)));
-        let memory = ProcessMemory::of(host, pid)?;
+        let memory = ProcessMemory::of(process)?;
         let (release, file) = candidates.find(|(_, file)| {
             let symbols = Symbols::of(&memory, file.start);
             symbols.is_some_and(|symbols| symbols.address("_PyRuntime").is_some())
@@ -71,7 +76,7 @@ impl Interpreter {
         Some(Self { memory, file, release })
     }
 
-    fn layout(&self) -> Option<(PythonLayout, bool)> {
+    fn layout(&self) -> Option<PythonLayout> {
         let Self { memory, release, .. } = self;
         let objects = Objects { memory, release };
         let symbols = Symbols::of(memory, self.file.start)?;
@@ -80,16 +85,16 @@ impl Interpreter {
         let asyncio = |name| objects.global(modules, "_asyncio", name);
 
         let task_type = asyncio("Task").filter(|it| objects.is_class(*it, "_asyncio.Task"))?;
-        let future_type = asyncio("Future").filter(|it| objects.is_class(*it, "_asyncio.Future"))?;
+        let future_type =
+            asyncio("Future").filter(|it| objects.is_class(*it, "_asyncio.Future"))?;
         let current_tasks = asyncio("_current_tasks").filter(|it| objects.is_a(*it, "dict"))?;
         let thread_state = self.thread_state(interpreter)?;
         let group = objects.global(modules, "asyncio.taskgroups", "TaskGroup");
-        let group_parent = group.and_then(|group| objects.attribute(group, "_parent_task"));
+        let group_parent =
+            group.and_then(|group| objects.attribute(group, "_parent_task", GROUP_PARENT));
         let executor = executor(&objects, modules);
         let anyio = anyio_worker(&objects, modules);
-        // What is imported but was never used shows nothing of its instances yet.
-        let complete = executor.is_some();
-        let layout = PythonLayout {
+        Some(PythonLayout {
             thread_state,
             current_tasks,
             task_type,
@@ -110,8 +115,7 @@ impl Interpreter {
             keys: release.keys,
             group_parent: group_parent.and_then(|steps| path(&steps)).unwrap_or_default(),
             carriers: [executor.unwrap_or_default(), anyio.unwrap_or_default()],
-        };
-        Some((layout, complete))
+        })
     }
 
     /// Where, from its thread pointer, each thread keeps the address of its state.
@@ -157,8 +161,8 @@ fn executor(objects: &Objects<'_>, modules: u64) -> Option<Carrier> {
     let future = objects.global(modules, "concurrent.futures._base", "Future")?;
     let code = code(objects, objects.class_attribute(item, "run")?)?;
     let mut steps = vec![objects.variable(code, "self")?];
-    steps.extend(objects.attribute(item, "future")?);
-    steps.extend(objects.attribute(future, "_done_callbacks")?);
+    steps.extend(objects.attribute(item, "future", ITEM_FUTURE)?);
+    steps.extend(objects.attribute(future, "_done_callbacks", FUTURE_CALLBACKS)?);
     steps.extend([LIST_ITEMS, 0]);
     Some(Carrier { code, waiter: path(&steps)? })
 }

@@ -4,11 +4,9 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use tracer_ebpf::python::Memory;
-
-use crate::event::Pid;
-use crate::target::HostFs;
 
 /// Mappings looked through at most.
 const MAX_MAPPINGS: usize = 65_536;
@@ -20,8 +18,9 @@ const MAX_LIST: u64 = 16 * 1024 * 1024;
 pub(super) struct ProcessMemory(File);
 
 impl ProcessMemory {
-    pub(super) fn of(host: &HostFs, pid: Pid) -> Option<Self> {
-        File::open(host.path(&format!("/proc/{}/mem", pid.0))).ok().map(Self)
+    /// Of the process whose directory in the process file system this is.
+    pub(super) fn of(process: &Path) -> Option<Self> {
+        File::open(process.join("mem")).ok().map(Self)
     }
 
     pub(super) fn read(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
@@ -61,10 +60,8 @@ pub(super) struct MappedFile {
 }
 
 /// The files whose first bytes a process has mapped, in the order of their addresses.
-pub(super) fn mapped_files(host: &HostFs, pid: Pid) -> Vec<MappedFile> {
-    let Ok(list) = File::open(host.path(&format!("/proc/{}/maps", pid.0))) else {
-        return Vec::new();
-    };
+pub(super) fn mapped_files(process: &Path) -> Vec<MappedFile> {
+    let Ok(list) = File::open(process.join("maps")) else { return Vec::new() };
     let lines = BufReader::new(list.take(MAX_LIST)).lines().map_while(Result::ok);
     lines.take(MAX_MAPPINGS).filter_map(|line| mapped_file(&line)).collect()
 }
@@ -99,7 +96,7 @@ mod tests {
 
     #[test]
     fn reads_this_very_process() {
-        let own = ProcessMemory::of(&HostFs::default(), Pid(std::process::id())).expect("own");
+        let own = ProcessMemory::of(Path::new("/proc/self")).expect("own");
         let value = 0x1234_5678_9abc_def0_u64;
         assert_eq!(own.word(std::ptr::from_ref(&value) as u64), Some(value));
         assert_eq!(own.word(0), None);
