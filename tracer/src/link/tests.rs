@@ -1,6 +1,7 @@
 //! Stories of requests and calls, told event by event, and the tree that comes out.
 
 mod tasks;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
