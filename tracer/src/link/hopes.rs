@@ -21,7 +21,7 @@ pub(super) struct Hope {
     candidates: usize,
     /// The parent, if the process can be trusted with this kind of evidence.
     probable: Option<(ExchangeId, Kind)>,
-    /// The task's response may still tell; nothing else is looked at until then.
+    /// The task's response may still tell; nothing else counts until then.
     of_task: bool,
     /// The thread's next response may still tell.
     of_thread: bool,
@@ -70,7 +70,9 @@ pub(super) struct Hopes {
 impl Hopes {
     pub(super) fn add(&mut self, call: ExchangeId, hope: Hope) {
         if self.hopes.len() < MAX_HOPES {
-            self.by_process.entry(hope.pid).or_default().push(call);
+            if !hope.of_task {
+                self.by_process.entry(hope.pid).or_default().push(call);
+            }
             self.hopes.insert(call, hope);
         }
     }
@@ -87,6 +89,7 @@ impl Hopes {
         };
         hope.of_task = false;
         hope.probable = probable;
+        self.by_process.entry(hope.pid).or_default().push(call);
         probable.is_some()
     }
 
@@ -131,9 +134,6 @@ impl Hopes {
         let mut resolved = Vec::new();
         calls.retain(|call| {
             let Some(hope) = hopes.get(call) else { return false };
-            if hope.of_task {
-                return true;
-            }
             let origin = match hope
                 .probable
                 .map(|(parent, kind)| (parent, kind, trust(*call, kind)))
@@ -160,16 +160,24 @@ impl Hopes {
         resolved
     }
 
-    /// Gives up what began before `time`.
-    pub(super) fn give_up(&mut self, time: KernelTime) -> Vec<Resolved> {
-        let late = self.hopes.iter().filter(|(_, hope)| hope.began < time);
+    /// Gives up what began before `time`, or, if a task of a process was to tell, before there
+    /// were any requests that are `unanswered` there.
+    pub(super) fn give_up(
+        &mut self,
+        time: KernelTime,
+        unanswered: impl Fn(Pid) -> KernelTime,
+    ) -> Vec<Resolved> {
+        let late = self.hopes.iter().filter(|(_, hope)| {
+            hope.began < if hope.of_task { unanswered(hope.pid) } else { time }
+        });
         let mut late: Vec<ExchangeId> = late.map(|(call, _)| *call).collect();
         late.sort_by_key(|id| (id.conn, id.offset.0));
         late.into_iter()
             .filter_map(|call| {
                 let mut hope = self.hopes.remove(&call)?;
                 let origin = if hope.of_task {
-                    // Its task has answered none of the requests: it was perhaps none of theirs.
+                    // Its task has answered none of the requests: it was none of theirs, or
+                    // nobody saw.
                     Some(Origin::Unclear { candidates: hope.candidates, related: None })
                 } else {
                     hope.otherwise.take()

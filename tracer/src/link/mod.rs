@@ -420,11 +420,26 @@ impl<T> Linker<T> {
         let decisions = self.timing.on_tick(now);
         self.take_decisions(decisions, ids, &mut settled);
         let late = KernelTime(now.0.saturating_sub(self.hold));
-        self.workers.expire(late);
-        for resolved in self.hopes.give_up(late) {
+        let unanswered = self.unanswered(now);
+        let unanswered = |pid| unanswered.get(&pid).copied().unwrap_or(now);
+        self.workers.expire(unanswered);
+        for resolved in self.hopes.give_up(late, unanswered) {
             self.settle_hope(resolved, ids, &mut settled);
         }
         hand_on(settled, placed);
+    }
+
+    /// When the oldest unanswered request of each process began, of those that may still cause
+    /// something.
+    fn unanswered(&self, now: KernelTime) -> HashMap<Pid, KernelTime> {
+        let mut oldest = HashMap::new();
+        for open in self.open.values().filter(|open| open.role == Role::Server) {
+            if now.nanos_since(open.at) < self.longest_request {
+                let at = oldest.entry(open.pid).or_insert(open.at);
+                *at = open.at.min(*at);
+            }
+        }
+        oldest
     }
 
     /// Nothing more will come: settles everything with what is known.
@@ -435,7 +450,7 @@ impl<T> Linker<T> {
         }
         let decisions = self.timing.finish();
         self.take_decisions(decisions, ids, &mut settled);
-        for resolved in self.hopes.give_up(KernelTime(u64::MAX)) {
+        for resolved in self.hopes.give_up(KernelTime(u64::MAX), |_| KernelTime(u64::MAX)) {
             self.settle_hope(resolved, ids, &mut settled);
         }
         for id in self.family.undecided() {

@@ -11,10 +11,12 @@
 use std::collections::HashMap;
 
 use super::Kind;
-use super::threads::{Clue, ENOUGH, Habit, Trust};
+use super::threads::{Clue, ENOUGH, Trust};
 use crate::event::{ConnId, KernelTime, Pid, Task, TaskId};
 use crate::exchange::ExchangeId;
 
+/// Responses after which older ones count half.
+const WINDOW: u32 = 256;
 /// Calls of one process that wait for a response; of further ones nothing is proven.
 const MAX_MADE: usize = 16_384;
 /// Tasks of one process that are remembered for their last response.
@@ -59,8 +61,9 @@ struct Process {
     written: HashMap<ExchangeId, TaskId>,
     /// The last response below each task that waits for those that write.
     below: HashMap<TaskId, Served>,
-    /// Responses are written by tasks.
-    telling: Habit,
+    /// Responses that a task was seen to write, lately, and others.
+    told: u32,
+    untold: u32,
     /// How often a request was answered below a task that waits for the one that answered.
     cases: u32,
     /// Two requests were answered below one task at the same time.
@@ -97,7 +100,7 @@ impl Workers {
     ) -> Told {
         let Some(task) = task.filter(Task::is_awaited) else { return Told::Nothing };
         let process = self.processes.entry(pid).or_default();
-        if process.telling.trust() == Trust::Denied {
+        if process.untold > process.told {
             return Told::Nothing;
         }
         let outermost = outermost(task);
@@ -136,7 +139,7 @@ impl Workers {
             (None, Some(_)) => self.processes.entry(pid).or_default(),
             (None, None) => return Vec::new(),
         };
-        process.telling.observe(task.is_some());
+        process.count_response(task.is_some());
         let Some(task) = task else { return Vec::new() };
         process.writing.insert(task.id, request);
         process.written.insert(request, task.id);
@@ -183,9 +186,10 @@ impl Workers {
         self.processes.remove(&pid);
     }
 
-    /// Forgets calls made before `time`: nobody waits for them any longer.
-    pub(super) fn expire(&mut self, time: KernelTime) {
-        for process in self.processes.values_mut() {
+    /// Forgets calls made before there were any requests that are `unanswered` in their process.
+    pub(super) fn expire(&mut self, unanswered: impl Fn(Pid) -> KernelTime) {
+        for (pid, process) in &mut self.processes {
+            let time = unanswered(*pid);
             process.made.retain(|_, calls| {
                 calls.retain(|made| made.at >= time);
                 !calls.is_empty()
@@ -197,6 +201,20 @@ impl Workers {
 }
 
 impl Process {
+    /// A response was written. Now and then a task is not seen though there is one; where
+    /// responses are written for tasks by somebody else, as on uvloop, there never is.
+    fn count_response(&mut self, by_task: bool) {
+        if by_task {
+            self.told += 1;
+        } else {
+            self.untold += 1;
+        }
+        if self.told + self.untold >= WINDOW {
+            self.told /= 2;
+            self.untold /= 2;
+        }
+    }
+
     /// Takes calls made for a task.
     fn take_if(&mut self, task: TaskId, wanted: impl Fn(&Made) -> bool) -> Vec<Made> {
         let made = self.made.remove(&task).unwrap_or_default();

@@ -165,6 +165,10 @@ fn where_no_task_answers_tasks_tell_nothing() {
     let began = story.now();
     assert_eq!(story.answer(10, None, began), []);
     assert_eq!(story.call(103, task(1, 1)), Told::Nothing);
+    // It was an exception.
+    let began = story.now();
+    story.answer(20, task(1, 1), began);
+    assert_eq!(story.call(104, task(1, 1)), Told::Later);
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn too_many_calls_are_not_waited_for_and_old_ones_are_forgotten() {
         assert_eq!(story.call(call, task(call + 1, call + 1)), Told::Later);
     }
     assert_eq!(story.call(0, task(1, 1)), Told::Nothing);
-    story.workers.expire(KernelTime(u64::MAX));
+    story.workers.expire(|_| KernelTime(u64::MAX));
     assert_eq!(story.call(0, task(1, 1)), Told::Later);
     story.workers.on_gone(PROCESS);
     assert!(story.workers.processes.is_empty());
