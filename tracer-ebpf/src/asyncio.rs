@@ -31,7 +31,7 @@ pub(crate) fn read(tgid: u32, scratch: &mut Scratch) {
     let Some(pointer) = kernel::read::<u64>(thread + at::TASK_FS_BASE()) else {
         return;
     };
-    if let Some(waiting) = layout.task(pointer, &OwnMemory) {
+    if let Some(waiting) = layout.task(pointer, &mut scratch.walk, &OwnMemory) {
         scratch.task =
             TaskKey { task: waiting.task, parent_task: waiting.outermost, site: TaskKey::AWAITED };
     }

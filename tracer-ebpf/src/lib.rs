@@ -103,7 +103,7 @@ pub mod runtime {
     pub const NONE: u8 = 0;
     /// Go: goroutines.
     pub const GO: u8 = 1;
-    /// CPython: asyncio tasks. The `PYTHONS` map has the layout instead.
+    /// Python: asyncio tasks. The `PYTHONS` map has the layout instead.
     pub const PYTHON: u8 = 2;
 }
 

@@ -4,7 +4,7 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use tracer_ebpf::python::PythonLayout;
+use tracer_ebpf::python::{PythonLayout, Walk};
 use tracer_ebpf::{
     CHUNK, COUNTERS, ConnState, Counter, DataRecord, OpenRecord, PORTS, PROCESSES, ProcessRecord,
     ProcessState, RUNTIMES, RuntimeLayout, TAIL, TaskKey, setting,
@@ -74,6 +74,7 @@ pub(crate) struct Scratch {
     /// What the thread of the transfer ran, or for whom.
     pub(crate) task: TaskKey,
     pub(crate) goroutine: Goroutine,
+    pub(crate) walk: Walk,
     pub(crate) open: OpenRecord,
     pub(crate) process: ProcessRecord,
 }

@@ -1,10 +1,12 @@
-//! Which asyncio task a thread of a CPython process runs, and which task waits for that one.
+//! Which asyncio task a thread of a Python process runs, and which task waits for that one.
 //!
 //! Follows pointers through the process' memory, the same way in both halves of the agent: the
 //! kernel half while the thread is inside a system call, the tests while the process is stopped.
 //! The interpreter's lock is not held meanwhile, so other threads may change what is looked at.
 //! Therefore nothing counts as a task that does not say of itself that it is one, and a chain that
 //! breaks anywhere is followed no further.
+
+#![allow(clippy::inline_always, reason = "the kernel half calls no functions of its own")]
 
 /// Somebody's memory.
 pub trait Memory {
@@ -17,19 +19,17 @@ pub const STEPS: usize = 11;
 /// Kinds of frames that carry a task's work on another thread.
 pub const CARRIERS: usize = 2;
 /// Event loops whose current tasks are looked through.
-const LOOPS: u64 = 12;
+const LOOPS: u64 = 8;
 /// Tasks and futures that wait for each other in a row.
-const CHAIN: u32 = 12;
+const CHAIN: u32 = 8;
 /// Callbacks of a future that are looked through.
 const CALLBACKS: u64 = 3;
-/// Arguments of a partial function that are looked through.
-const ARGUMENTS: u64 = 2;
-/// Variables of a closure that are looked through.
+/// Variables of a closure, or arguments, that are looked through.
 const CELLS: u64 = 8;
 /// Frames of a thread that are looked through.
 const FRAMES: u32 = 64;
 
-/// Where a release of CPython, and this process, keep things. Offsets are within the structure
+/// Where a release of Python, and this process, keep things. Offsets are within the structure
 /// named; zero addresses stand for what is not there, and match nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,9 +78,9 @@ pub struct PythonLayout {
 
 /// Ways to lay out the keys of a dictionary.
 pub mod keys {
-    /// Up to CPython 3.10: the size is a word, and each index one byte in small dictionaries.
+    /// Up to Python 3.10: the size is a word, and each index one byte in small dictionaries.
     pub const SIZED: u32 = 0;
-    /// From CPython 3.11 on: logarithms of sizes.
+    /// From Python 3.11 on: logarithms of sizes.
     pub const LOGARITHMIC: u32 = 1;
 }
 
@@ -127,6 +127,8 @@ const LIST_ITEMS: u64 = 24;
 const DICT_KEYS: u64 = 32;
 /// `PyCellObject.ob_ref`.
 const CELL_CONTENT: u64 = 16;
+/// Instead of an offset: the object itself.
+const ITSELF: u64 = 0;
 /// `PyCFunctionObject.m_ml`, whose first word is the name.
 const BUILTIN_DEFINITION: u64 = 16;
 /// `PyCFunctionObject.m_self`, as `PyMethodObject.im_self`.
@@ -137,30 +139,65 @@ const PARTIAL_ARGUMENTS: u64 = 24;
 const FIRST_CALLBACK: u64 = 24;
 /// `FutureObj.fut_callbacks`.
 const MORE_CALLBACKS: u64 = 40;
-/// `TaskWakeupMethWrapper.ww_task`, up to CPython 3.9.
+/// `TaskWakeupMethWrapper.ww_task`, up to Python 3.9.
 const WAKEUP_TASK: u64 = 16;
-/// `task_wakeup`, the method that has a task go on, from CPython 3.10 on.
+/// `task_wakeup`, the method that has a task go on, from Python 3.10 on.
 const WAKEUP_METHOD: u64 = u64::from_le_bytes(*b"task_wak");
-/// `TaskWakeupMethWrapper`, the same thing up to CPython 3.9.
+/// `TaskWakeupMethWrapper`, the same thing up to Python 3.9.
 const WAKEUP_WRAPPER: u64 = u64::from_le_bytes(*b"TaskWake");
 
+/// Working values of a search. They are in memory and read anew each time, so that the verifier of
+/// the kernel half does not follow every combination of what they may be.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    /// The state of the thread.
+    state: u64,
+    /// Where the search is.
+    at: u64,
+    /// Where it was before.
+    before: u64,
+    /// Which callback of a future is looked at.
+    callback: u64,
+    /// What a callback completes or has go on.
+    woken: u64,
+    /// What goes on once the future is done.
+    waiter: u64,
+    /// The first task on the way.
+    first: u64,
+    /// The last task on the way.
+    last: u64,
+}
+
+#[inline(always)]
+fn get(value: &u64) -> u64 {
+    // SAFETY: a reference is valid for reads.
+    unsafe { core::ptr::from_ref(value).read_volatile() }
+}
+
+#[inline(always)]
+fn set(value: &mut u64, to: u64) {
+    // SAFETY: a reference is valid for writes.
+    unsafe { core::ptr::from_mut(value).write_volatile(to) };
+}
+
 impl Path {
-    /// Where it leads from `start`.
+    /// Leads from `at` to where it ends; to zero if it breaks, or leads nowhere.
     #[inline(always)]
-    pub fn follow(&self, start: u64, memory: &impl Memory) -> Option<u64> {
-        if self.len == 0 {
-            return None;
-        }
-        let mut at = start;
+    fn follow(&self, at: &mut u64, memory: &impl Memory) {
         let mut index = 0;
+        if self.len == 0 {
+            set(at, 0);
+        }
         while index < STEPS {
-            if index as u32 >= self.len {
+            if index as u32 >= self.len || get(at) == 0 {
                 break;
             }
-            at = memory.word(at.wrapping_add_signed(i64::from(self.steps[index])))?;
+            let step = i64::from(self.steps[index]);
+            let next = memory.word(get(at).wrapping_add_signed(step));
+            set(at, next.unwrap_or(0));
             index += 1;
         }
-        Some(at)
     }
 }
 
@@ -168,22 +205,25 @@ impl PythonLayout {
     /// The task for which the thread with this thread pointer is working: the one that its event
     /// loop is running, or one that waits for what the thread does.
     #[inline(always)]
-    pub fn task(&self, thread: u64, memory: &impl Memory) -> Option<Waiting> {
-        let state = memory.word(thread.wrapping_add_signed(self.thread_state))?;
-        if memory.word(state + u64::from(self.thread_id))? != thread {
+    pub fn task(&self, thread: u64, walk: &mut Walk, memory: &impl Memory) -> Option<Waiting> {
+        set(&mut walk.state, memory.word(thread.wrapping_add_signed(self.thread_state))?);
+        if memory.word(get(&walk.state) + u64::from(self.thread_id))? != thread {
             return None;
         }
-        let start = match self.running(state, memory) {
-            Some(task) => task,
-            None => self.carried(state, memory)?,
-        };
-        self.outermost(start, memory)
+        set(&mut walk.at, 0);
+        self.running(walk, memory);
+        if get(&walk.at) == 0 {
+            self.carried(walk, memory);
+        }
+        self.climb(walk, memory);
+        let (task, outermost) = (get(&walk.first), get(&walk.last));
+        if task == 0 { None } else { Some(Waiting { task, outermost }) }
     }
 
-    /// The task that the thread's event loop is running.
+    /// Goes to the task that the thread's event loop is running.
     #[inline(always)]
-    fn running(&self, state: u64, memory: &impl Memory) -> Option<u64> {
-        let context = memory.word(state + u64::from(self.context))?;
+    fn running(&self, walk: &mut Walk, memory: &impl Memory) -> Option<()> {
+        let context = memory.word(get(&walk.state) + u64::from(self.context))?;
         let keys = memory.word(self.current_tasks + DICT_KEYS)?;
         let (count, entries) = if self.keys == keys::SIZED {
             let size = memory.word(keys + 8)?;
@@ -209,166 +249,180 @@ impl PythonLayout {
             if self.is_task(task, memory)
                 && memory.word(task + u64::from(self.task_context)) == Some(context)
             {
-                return Some(task);
+                set(&mut walk.at, task);
+                break;
             }
             index += 1;
         }
-        None
+        Some(())
     }
 
-    /// What waits for the work that the thread does for somebody else.
+    /// Goes to what waits for the work that the thread does for somebody else.
     #[inline(always)]
-    fn carried(&self, state: u64, memory: &impl Memory) -> Option<u64> {
-        let mut frame = self.frame.follow(state, memory)?;
+    fn carried(&self, walk: &mut Walk, memory: &impl Memory) {
+        set(&mut walk.at, get(&walk.state));
+        self.frame.follow(&mut walk.at, memory);
+        let mut code = 0;
         let mut depth = 0;
         while depth < FRAMES {
+            let frame = get(&walk.at);
             if frame == 0 {
-                return None;
+                return;
             }
-            let code = memory.word(frame + u64::from(self.frame_code))?;
-            if code != 0 && code == self.carriers[0].code {
-                return self.carriers[0].waiter.follow(frame, memory);
+            code = memory.word(frame + u64::from(self.frame_code)).unwrap_or(0);
+            if code != 0 && (code == self.carriers[0].code || code == self.carriers[1].code) {
+                break;
             }
-            if code != 0 && code == self.carriers[1].code {
-                return self.carriers[1].waiter.follow(frame, memory);
-            }
-            frame = memory.word(frame + u64::from(self.frame_back))?;
+            let back = memory.word(frame + u64::from(self.frame_back));
+            set(&mut walk.at, back.unwrap_or(0));
             depth += 1;
         }
-        None
+        if code != 0 && code == self.carriers[0].code {
+            self.carriers[0].waiter.follow(&mut walk.at, memory);
+        } else if code != 0 && code == self.carriers[1].code {
+            self.carriers[1].waiter.follow(&mut walk.at, memory);
+        } else {
+            set(&mut walk.at, 0);
+        }
     }
 
-    /// Goes from an object to what waits for it as far as that is known; gives the first and the
+    /// Goes from an object to what waits for it as far as that is known; notes the first and the
     /// last task on the way.
     #[inline(always)]
-    fn outermost(&self, start: u64, memory: &impl Memory) -> Option<Waiting> {
-        let mut first = 0;
-        let mut last = 0;
-        let mut before = 0;
-        let mut at = start;
+    fn climb(&self, walk: &mut Walk, memory: &impl Memory) {
+        set(&mut walk.before, 0);
+        set(&mut walk.first, 0);
+        set(&mut walk.last, 0);
         let mut length = 0;
         while length < CHAIN {
+            let at = get(&walk.at);
+            if at == 0 {
+                return;
+            }
             let kind = memory.word(at + TYPE).unwrap_or(0);
             if kind == self.task_type {
-                if first == 0 {
-                    first = at;
+                if get(&walk.first) == 0 {
+                    set(&mut walk.first, at);
                 }
-                last = at;
+                set(&mut walk.last, at);
             }
-            let next = if kind == self.task_type || self.is_future_type(kind, memory) {
-                self.waiter(at, before, memory)
+            set(&mut walk.waiter, 0);
+            if self.is_future_type(kind, memory) {
+                self.wait(walk, memory);
             } else {
-                self.woken(at, memory)
-            };
-            let Some(next) = next else { break };
-            before = at;
-            at = next;
+                set(&mut walk.callback, at);
+                self.wake(walk, memory);
+                set(&mut walk.waiter, get(&walk.woken));
+            }
+            set(&mut walk.before, at);
+            set(&mut walk.at, get(&walk.waiter));
             length += 1;
         }
-        if first == 0 { None } else { Some(Waiting { task: first, outermost: last }) }
     }
 
-    /// What goes on once a future or task is done, if that is one thing only. A future may also
-    /// tell the one that it was made for, `before`, of its own end.
+    /// Finds what goes on once the future or task is done, if that is one thing only. A future may
+    /// also tell the one that it was made for of its own end.
     #[inline(always)]
-    fn waiter(&self, future: u64, before: u64, memory: &impl Memory) -> Option<u64> {
+    fn wait(&self, walk: &mut Walk, memory: &impl Memory) -> Option<()> {
+        let future = get(&walk.at);
         let list = memory.word(future + MORE_CALLBACKS)?;
-        let count = if list == 0 { 0 } else { memory.word(list + SIZE)? };
-        let items = if list == 0 { 0 } else { memory.word(list + LIST_ITEMS)? };
-        let mut callback = memory.word(future + FIRST_CALLBACK)?;
-        let mut waiter = 0;
+        let count = memory.word(list + SIZE).unwrap_or(0);
+        let items = memory.word(list + LIST_ITEMS).unwrap_or(0);
+        set(&mut walk.callback, memory.word(future + FIRST_CALLBACK)?);
         let mut index = 0;
         while index < CALLBACKS {
-            let woken = self.woken(callback, memory).unwrap_or(0);
-            if woken != 0 && woken != before {
+            self.wake(walk, memory);
+            let woken = get(&walk.woken);
+            if woken != 0 && woken != get(&walk.before) {
+                let waiter = get(&walk.waiter);
                 if waiter != 0 && waiter != woken {
-                    return None;
+                    set(&mut walk.waiter, 0);
+                    break;
                 }
-                waiter = woken;
+                set(&mut walk.waiter, woken);
             }
-            if index >= count {
+            if list == 0 || index >= count {
                 break;
             }
             // A pair of the callback and its context.
             let pair = memory.word(items + index * 8).unwrap_or(0);
-            callback = memory.word(pair + u64::from(self.tuple_items)).unwrap_or(0);
+            let callback = memory.word(pair + u64::from(self.tuple_items)).unwrap_or(0);
+            set(&mut walk.callback, callback);
             index += 1;
         }
-        if waiter == 0 { None } else { Some(waiter) }
+        Some(())
     }
 
-    /// The future or task that a callback completes or has go on.
+    /// Finds the future or task that the callback completes or has go on.
     #[inline(always)]
-    fn woken(&self, callback: u64, memory: &impl Memory) -> Option<u64> {
+    fn wake(&self, walk: &mut Walk, memory: &impl Memory) -> Option<()> {
+        set(&mut walk.woken, 0);
+        let callback = get(&walk.callback);
         if callback == 0 {
             return None;
         }
         let kind = memory.word(callback + TYPE)?;
-        if kind == 0 {
-            return None;
-        }
-        if kind == self.builtin_type {
-            let definition = memory.word(callback + BUILTIN_DEFINITION)?;
-            let name = memory.word(memory.word(definition)?)?;
-            let task = memory.word(callback + BOUND_TO)?;
-            return (name == WAKEUP_METHOD && self.is_task(task, memory)).then_some(task);
-        }
         if kind == self.function_type {
             // `gather`, `shield`, `wait` and what joins threads to a loop: functions that enclose
             // the future they complete.
             let closure = memory.word(callback + u64::from(self.closure))?;
-            return self.future_among(closure, CELLS, Some(CELL_CONTENT), memory);
+            return self.find_future(closure, CELL_CONTENT, walk, memory);
         }
-        if kind == self.partial_type {
-            // `wait_for`, up to CPython 3.11.
+        if kind != 0 && kind == self.partial_type {
+            // `wait_for`, up to Python 3.11.
             let arguments = memory.word(callback + PARTIAL_ARGUMENTS)?;
-            return self.future_among(arguments, ARGUMENTS, None, memory);
+            return self.find_future(arguments, ITSELF, walk, memory);
         }
         if kind == self.method_type {
             let group = memory.word(callback + BOUND_TO)?;
-            if memory.word(group + TYPE)? != self.group_type {
-                return None;
+            if memory.word(group + TYPE)? == self.group_type {
+                set(&mut walk.woken, group);
+                self.group_parent.follow(&mut walk.woken, memory);
             }
-            let task = self.group_parent.follow(group, memory)?;
-            return self.is_task(task, memory).then_some(task);
+        } else if kind == self.builtin_type {
+            let definition = memory.word(callback + BUILTIN_DEFINITION)?;
+            if memory.word(memory.word(definition)?)? == WAKEUP_METHOD {
+                set(&mut walk.woken, memory.word(callback + BOUND_TO)?);
+            }
+        } else if memory.word(memory.word(kind + TYPE_NAME)?)? == WAKEUP_WRAPPER {
+            set(&mut walk.woken, memory.word(callback + WAKEUP_TASK)?);
         }
-        let name = memory.word(memory.word(kind + TYPE_NAME)?)?;
-        let task = memory.word(callback + WAKEUP_TASK)?;
-        (name == WAKEUP_WRAPPER && self.is_task(task, memory)).then_some(task)
+        if !self.is_task(get(&walk.woken), memory) {
+            set(&mut walk.woken, 0);
+        }
+        Some(())
     }
 
-    /// The first future among a tuple's items, or in what they refer to.
+    /// Finds the first future among a tuple's items, or in what they refer to at an offset.
     #[inline(always)]
-    fn future_among(
+    fn find_future(
         &self,
         tuple: u64,
-        most: u64,
-        reference: Option<u64>,
+        offset: u64,
+        walk: &mut Walk,
         memory: &impl Memory,
-    ) -> Option<u64> {
+    ) -> Option<()> {
         if tuple == 0 {
             return None;
         }
         let count = memory.word(tuple + SIZE)?;
         let mut index = 0;
-        while index < most {
+        while index < CELLS {
             if index >= count {
                 break;
             }
-            let item = memory.word(tuple + u64::from(self.tuple_items) + index * 8).unwrap_or(0);
-            let object = match reference {
-                Some(offset) => memory.word(item + offset).unwrap_or(0),
-                None => item,
-            };
-            if object != 0 {
-                let kind = memory.word(object + TYPE).unwrap_or(0);
-                if kind == self.task_type || self.is_future_type(kind, memory) {
-                    return Some(object);
-                }
+            let mut object = memory.word(tuple + u64::from(self.tuple_items) + index * 8)?;
+            if offset != ITSELF {
+                object = memory.word(object + offset).unwrap_or(0);
+            }
+            let kind = memory.word(object + TYPE).unwrap_or(0);
+            if self.is_future_type(kind, memory) {
+                set(&mut walk.woken, object);
+                break;
             }
             index += 1;
         }
-        None
+        Some(())
     }
 
     #[inline(always)]
@@ -376,9 +430,11 @@ impl PythonLayout {
         object != 0 && memory.word(object + TYPE) == Some(self.task_type)
     }
 
-    /// Whether objects of a type are futures; that of `gather` has a type of its own.
+    /// Whether objects of a type are futures, as tasks are; that of `gather` has a type of its own.
     #[inline(always)]
     fn is_future_type(&self, kind: u64, memory: &impl Memory) -> bool {
-        kind == self.future_type || memory.word(kind + TYPE_BASE) == Some(self.future_type)
+        kind == self.task_type
+            || kind == self.future_type
+            || kind != 0 && memory.word(kind + TYPE_BASE) == Some(self.future_type)
     }
 }

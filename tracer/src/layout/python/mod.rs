@@ -1,4 +1,4 @@
-//! Where a running CPython keeps its asyncio tasks, for the kernel half to see which one makes a
+//! Where a running Python keeps its asyncio tasks, for the kernel half to see which one makes a
 //! call. Looks only: at the process' memory, through what the interpreter exports by name.
 //!
 //! A process that has not imported asyncio, or is not Python, or is of a release whose layout is

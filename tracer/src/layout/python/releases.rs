@@ -1,4 +1,4 @@
-//! Where the releases of CPython keep things, in bytes from the start of the structure, as their
+//! Where the releases of Python keep things, in bytes from the start of the structure, as their
 //! headers say for 64-bit Linux. Bug-fix releases do not change them; whatever is read by them is
 //! checked all the same.
 
@@ -141,7 +141,7 @@ const ALL: [Release; 6] = [
 ];
 
 impl Release {
-    /// CPython 3.`minor`, if its layout is known.
+    /// Python 3.`minor`, if its layout is known.
     pub(super) fn of(minor: u32) -> Option<&'static Self> {
         ALL.iter().find(|release| release.minor == minor)
     }

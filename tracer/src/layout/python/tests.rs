@@ -2,6 +2,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use tracer_ebpf::python::{Waiting, Walk};
+
 use super::*;
 
 /// Threads that work for tasks in all the ways that tasks wait, and then an event loop that stands
@@ -141,9 +143,13 @@ fn check(interpreter: &std::path::Path, version: &str) {
     for line in told {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |index: usize| words[index].parse::<u64>().expect("a number");
-        let expected = (number(2) != 0)
-            .then(|| tracer_ebpf::python::Waiting { task: number(2), outermost: number(3) });
-        assert_eq!(layout.task(number(1), &memory), expected, "{version}: {}", words[0]);
+        let expected = (number(2) != 0).then(|| Waiting { task: number(2), outermost: number(3) });
+        assert_eq!(
+            layout.task(number(1), &mut Walk::default(), &memory),
+            expected,
+            "{version}: {}",
+            words[0]
+        );
     }
 }
 
