@@ -30,7 +30,7 @@ pub(super) struct Symbols<'a> {
     /// What is added to addresses of the file.
     bias: u64,
     names: u64,
-    symbols: u64,
+    entries: u64,
     hashes: u64,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Symbols<'a> {
         Some(Self {
             bias,
             names: entry(STRING_TABLE)?,
-            symbols: entry(SYMBOL_TABLE)?,
+            entries: entry(SYMBOL_TABLE)?,
             hashes: entry(GNU_HASH)?,
             memory,
         })
@@ -75,10 +75,10 @@ impl<'a> Symbols<'a> {
         let chain = bucket_table + u64::from(buckets) * 4;
         let hash = gnu_hash(name);
         let bucket = hash.checked_rem(buckets)?;
-        let mut index = memory.half(bucket_table + u64::from(bucket) * 4)?;
-        for _ in 0..MAX_CHAIN {
+        let start = memory.half(bucket_table + u64::from(bucket) * 4)?;
+        for index in start..start.checked_add(MAX_CHAIN)? {
             let other = memory.half(chain + u64::from(index.checked_sub(first)?) * 4)?;
-            let symbol = self.symbols + u64::from(index) * SYMBOL_SIZE;
+            let symbol = self.entries + u64::from(index) * SYMBOL_SIZE;
             if other | 1 == hash | 1
                 && memory.is_string(self.names + u64::from(memory.half(symbol)?), name)
             {
@@ -87,7 +87,6 @@ impl<'a> Symbols<'a> {
             if other & 1 != 0 {
                 return None;
             }
-            index += 1;
         }
         None
     }
