@@ -151,9 +151,9 @@ impl Workers {
             let shared = process.shared;
             work.extend(process.take_if(outermost, |made| !shared || made.by == task.id));
         }
-        let kind = |made: &Made| match made.by == task.id || made.of == task.id {
-            true => Kind::Task,
-            false => Kind::RelatedTask,
+        let kind = |made: &Made| {
+            let own = made.by == task.id || made.of == task.id;
+            if own { Kind::Task } else { Kind::RelatedTask }
         };
         let in_time = |made: &Made| made.at >= began;
         work.into_iter().map(|made| (made.call, in_time(&made).then(|| kind(&made)))).collect()
@@ -161,12 +161,11 @@ impl Workers {
 
     /// A request was answered, or given up.
     pub(super) fn on_answered(&mut self, request: ExchangeId, pid: Pid) {
-        if let Some(process) = self.processes.get_mut(&pid) {
-            if let Some(task) = process.written.remove(&request)
-                && process.writing.get(&task) == Some(&request)
-            {
-                process.writing.remove(&task);
-            }
+        if let Some(process) = self.processes.get_mut(&pid)
+            && let Some(task) = process.written.remove(&request)
+            && process.writing.get(&task) == Some(&request)
+        {
+            process.writing.remove(&task);
         }
     }
 
