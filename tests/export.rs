@@ -12,7 +12,7 @@ use tracer_tests::{
 
 /// Requests whose spans are exported: one server and one client span each.
 const REQUESTS: usize = 3;
-const SPANS: usize = 2 * REQUESTS;
+const SPANS: usize = 2 * REQUESTS - 1;
 
 struct Traffic {
     nginx: Service,

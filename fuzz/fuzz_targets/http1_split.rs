@@ -60,6 +60,7 @@ fn first_exchange(request: &[u8], response: &[u8], cuts: &[u8]) -> Option<Heads>
                 turn: turn as u32,
                 waits: 0,
                 task: None,
+                callback: None,
                 head: piece,
                 tail: &[],
                 unreadable: None,

@@ -1,4 +1,5 @@
-//! Arbitrary events, however absurd: no panic, bounded memory, every exchange ended once.
+//! Arbitrary events of any protocol, however absurd: no panic, bounded memory, every exchange ended
+//! once.
 //!
 //! The input is a list of steps of four bytes each, the first three chosen freely:
 //! what to do, which of three connections, an offset or turn jump, and how many of the following
@@ -135,6 +136,7 @@ fn moved(
         turn: socket.turn,
         waits: 0,
         task: None,
+        callback: None,
         head,
         tail,
         unreadable: None,

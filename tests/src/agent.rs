@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::layout;
+use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::span::Spans;
 
@@ -54,6 +55,8 @@ pub struct AgentOptions {
     environment: Vec<(String, String)>,
     show_stdout: bool,
     recording: Option<PathBuf>,
+    /// The option of `nsenter`.
+    namespace: Option<String>,
 }
 
 impl AgentOptions {
@@ -67,6 +70,7 @@ impl AgentOptions {
             environment: Vec::new(),
             show_stdout: false,
             recording: None,
+            namespace: None,
         }
     }
 
@@ -143,6 +147,13 @@ impl AgentOptions {
         self
     }
 
+    /// Runs the agent inside a network namespace.
+    #[must_use]
+    pub fn inside(mut self, namespace: &Namespace) -> Self {
+        self.namespace = Some(namespace.option());
+        self
+    }
+
     /// Records into a file instead of exporting.
     #[must_use]
     pub fn record(mut self, file: &Path) -> Self {
@@ -158,7 +169,15 @@ impl AgentOptions {
         );
         let directory = tempfile::Builder::new().prefix("tracer-agent-").tempdir()?;
         let file = directory.path().join("spans.jsonl");
-        let mut command = Command::new(layout::agent()?);
+        let agent = layout::agent()?;
+        let mut command = match &self.namespace {
+            None => Command::new(agent),
+            Some(option) => {
+                let mut command = Command::new("nsenter");
+                command.arg(option).arg("--").arg(agent);
+                command
+            }
+        };
         match &self.recording {
             None => command.arg("run"),
             Some(file) => command.arg("record").arg(file),

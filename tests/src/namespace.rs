@@ -1,5 +1,7 @@
 //! A network namespace of a test's own.
 
+use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,6 +13,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// still inside keep it alive, so drop them first.
 pub struct Namespace {
     name: String,
+    number: u32,
 }
 
 impl Namespace {
@@ -19,16 +22,41 @@ impl Namespace {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tracer-{}-{number}", std::process::id());
         ip(&["netns", "add", &name])?;
-        let namespace = Self { name };
+        let namespace = Self { name, number };
         ip(&["-n", &namespace.name, "link", "set", "lo", "up"])?;
         Ok(namespace)
     }
 
+    /// Joins it to the namespace of this process by a pair of virtual devices, and gives its
+    /// address there.
+    pub fn join(&self) -> Result<IpAddr> {
+        let process = std::process::id();
+        let (near, far) =
+            (format!("tr{process}n{}", self.number), format!("tr{process}f{}", self.number));
+        // Of the block that is set aside for tests of networks.
+        let [_, _, high, low] = process.to_be_bytes();
+        let block = (self.number % 64) as u8 * 4;
+        let address = |host| Ipv4Addr::new(198, 18 + high % 2, low, block + host);
+        let subnet = |host| format!("{}/30", address(host));
+        let name = self.name.as_str();
+        ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name])?;
+        ip(&["address", "add", &subnet(1), "dev", &near])?;
+        ip(&["link", "set", &near, "up"])?;
+        ip(&["-n", name, "address", "add", &subnet(2), "dev", &far])?;
+        ip(&["-n", name, "link", "set", &far, "up"])?;
+        Ok(address(2).into())
+    }
+
     /// A command that will run inside.
-    pub fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command.arg(self.option()).arg("--").arg(program);
         command
+    }
+
+    /// The option by which `nsenter` enters it.
+    pub(crate) fn option(&self) -> String {
+        format!("--net=/run/netns/{}", self.name)
     }
 }
 

@@ -279,8 +279,10 @@ impl fmt::Display for Spans {
         for span in &self.0 {
             writeln!(
                 f,
-                "{} {:?} {:?} {} status={:?} {:?}",
+                "{} {} < {} {:?} {:?} {} status={:?} {:?}",
                 span.trace_id,
+                span.span_id,
+                span.parent_span_id.as_deref().unwrap_or("-"),
                 span.kind,
                 span.service(),
                 span.name,

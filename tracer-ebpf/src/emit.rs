@@ -96,6 +96,7 @@ pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved) 
         turn: state.turn,
         waits: moved.waits,
         task: scratch.task,
+        callback: scratch.callback,
     };
     // Nothing of an earlier call may pass for this one's bytes.
     scratch.cursor.filled = 0;

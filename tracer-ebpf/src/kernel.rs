@@ -58,10 +58,12 @@ pub(crate) struct Registers {
 pub(crate) struct UserRegisters {
     pub(crate) sp: u64,
     pub(crate) r14: u64,
+    /// The call's number.
+    pub(crate) call: u64,
 }
 
 impl UserRegisters {
-    pub(crate) const UNKNOWN: Self = Self { sp: 0, r14: 0 };
+    pub(crate) const UNKNOWN: Self = Self { sp: 0, r14: 0, call: u64::MAX };
 }
 
 /// What a `Registers` pointer says, taken over once.
@@ -91,7 +93,11 @@ impl Call {
                 arguments: [(*registers).di, (*registers).si, (*registers).dx, (*registers).r10],
                 in_progress: (*registers).ax == ENOSYS,
                 native: (*registers).cs != USER_CODE_SEGMENT_32,
-                user: UserRegisters { sp: (*registers).sp, r14: (*registers).r14 },
+                user: UserRegisters {
+                    sp: (*registers).sp,
+                    r14: (*registers).r14,
+                    call: (*registers).orig_ax,
+                },
             }
         }
     }

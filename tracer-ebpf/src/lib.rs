@@ -105,6 +105,8 @@ pub mod runtime {
     pub const GO: u8 = 1;
     /// Python: asyncio tasks. The `PYTHONS` map has the layout instead.
     pub const PYTHON: u8 = 2;
+    /// An event loop whose callbacks can be told apart by their callers.
+    pub const CALLBACKS: u8 = 3;
 }
 
 /// Meaning of [`RuntimeLayout::offsets`] by index, for [`runtime::GO`].
@@ -181,6 +183,9 @@ pub struct DataRecord {
     pub waits: u32,
     /// What the thread ran; only where a message may begin.
     pub task: TaskKey,
+    /// The callback within which this was done, by the time of the read that it began with; zero
+    /// if that is not known.
+    pub callback: u64,
 }
 
 /// A task of a process' own runtime, such as a goroutine. Zeros where it is not known.
@@ -236,6 +241,8 @@ pub struct ConnectRecord {
     pub padding: u32,
     /// What the thread ran, where that can be read.
     pub task: TaskKey,
+    /// As in [`DataRecord`].
+    pub callback: u64,
 }
 
 /// A connection or one of its directions ended.
@@ -348,6 +355,9 @@ pub struct ConnState {
     pub inode: u64,
     /// Message vector of the `sendmmsg` or `recvmmsg` in progress.
     pub vector: u64,
+    /// Something in the process' memory at which a task waits for the response to come, if it was
+    /// not there yet when the request was sent; else zero. What it is is up to the runtime.
+    pub awaited_at: u64,
     /// Next message of that vector.
     pub vector_index: u32,
     /// Process that used the connection last.

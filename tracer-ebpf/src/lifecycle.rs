@@ -10,10 +10,12 @@ use tracer_ebpf::{
     phase, process_flag, record, runtime, setting,
 };
 
+use crate::callbacks;
 use crate::emit::{closed, never_told, now, output};
 use crate::kernel::read;
 use crate::maps::{
-    CONNECTIONS, PROCESS_TABLE, PYTHON_LAYOUTS, RUNTIME_LAYOUTS, bump_setting, count,
+    CONNECT_STACKS, CONNECTIONS, PROCESS_TABLE, PYTHON_LAYOUTS, RUNTIME_LAYOUTS, bump_setting,
+    count, own_slot,
 };
 use crate::offsets::at;
 use crate::processes::{is_selected_port, may_be_target, select_by_port};
@@ -94,6 +96,14 @@ fn connecting<S: Socket>(socket: S) {
     if state.is_null() {
         return;
     }
+    let mut callback = 0;
+    // SAFETY: copied at once.
+    let known = unsafe { PROCESS_TABLE.get(tgid) }.copied();
+    if known.is_some_and(|state| state.runtime == runtime::CALLBACKS)
+        && let Some(stack) = own_slot(&CONNECT_STACKS)
+    {
+        callback = callbacks::within(thread as u32, stack);
+    }
     let event = ConnectRecord {
         header: RecordHeader { kind: record::CONNECT, detail: 0, unreadable: 0, tail: 0, head: 0 },
         // SAFETY: checked for null.
@@ -104,6 +114,7 @@ fn connecting<S: Socket>(socket: S) {
         waits: S::waits(),
         padding: 0,
         task: TaskKey::UNKNOWN,
+        callback,
     };
     if !output((&raw const event).cast(), size_of::<ConnectRecord>() as u64) {
         count(Counter::RingFullConnect, 1);

@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "programs are found by name in the object file")]
 
 mod asyncio;
+mod callbacks;
 mod emit;
 mod kernel;
 mod lifecycle;

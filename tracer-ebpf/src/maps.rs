@@ -10,6 +10,7 @@ use tracer_ebpf::{
     ProcessState, RUNTIMES, RuntimeLayout, TAIL, TaskKey, setting,
 };
 
+use crate::callbacks::{LastRead, Stack};
 use crate::payload::Cursor;
 use crate::tasks::Goroutine;
 use crate::transfer::Transfer;
@@ -43,6 +44,10 @@ pub(crate) static RUNTIME_LAYOUTS: HashMap<u32, RuntimeLayout> =
 pub(crate) static PYTHON_LAYOUTS: HashMap<u32, PythonLayout> =
     HashMap::with_max_entries(RUNTIMES, 1);
 
+/// Thread to its last read, where callbacks are told apart.
+#[map(name = "LAST_READS")]
+pub(crate) static LAST_READS: LruHashMap<u32, LastRead> = LruHashMap::with_max_entries(4_096, 0);
+
 #[map(name = "PORTS")]
 pub(crate) static SELECTED_PORTS: HashMap<u16, u8> = HashMap::with_max_entries(PORTS, 0);
 
@@ -75,6 +80,9 @@ pub(crate) struct Scratch {
     pub(crate) task: TaskKey,
     pub(crate) goroutine: Goroutine,
     pub(crate) walk: Walk,
+    pub(crate) stack: Stack,
+    /// The callback within which the transfer is made, by name.
+    pub(crate) callback: u64,
     pub(crate) open: OpenRecord,
     pub(crate) process: ProcessRecord,
 }
@@ -85,9 +93,13 @@ pub(crate) static SEND_SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 #[map(name = "RECV_SCRATCH")]
 pub(crate) static RECEIVE_SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 
+/// As the scratch spaces, for connects.
+#[map(name = "CONNECT_STACKS")]
+pub(crate) static CONNECT_STACKS: Array<Stack> = Array::with_max_entries(1, 0);
+
 /// This processor's slot.
 #[inline(always)]
-pub(crate) fn own_slot(scratch: &'static Array<Scratch>) -> Option<&'static mut Scratch> {
+pub(crate) fn own_slot<T>(scratch: &'static Array<T>) -> Option<&'static mut T> {
     // SAFETY: the helper has no preconditions; the slot belongs to this processor and the map to
     // one program kind, which cannot run twice at the same time there.
     unsafe { scratch.get_ptr_mut(bpf_get_smp_processor_id())?.as_mut() }

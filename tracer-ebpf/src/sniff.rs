@@ -78,3 +78,17 @@ pub(crate) fn may_be_http(bytes: &[u8; SNIFF], len: usize) -> bool {
     // A method of more than SNIFF characters: none in use.
     false
 }
+
+/// The header of a `FastCGI` record: version 1, a known type, nothing in the reserved byte; of the
+/// record that begins a request also its length.
+#[inline(always)]
+pub(crate) fn may_be_fastcgi(bytes: &[u8; SNIFF], len: usize) -> bool {
+    if bytes[0] != 1 || len < 2 {
+        return bytes[0] == 1;
+    }
+    let kind = bytes[1];
+    if kind == 0 || kind > 11 || (len > 7 && bytes[7] != 0) {
+        return false;
+    }
+    kind != 1 || len < 6 || (bytes[4] == 0 && bytes[5] == 8)
+}

@@ -142,6 +142,7 @@ const EMPTY: ConnState = ConnState {
     last_time: 0,
     inode: 0,
     vector: 0,
+    awaited_at: 0,
     vector_index: 0,
     tgid: 0,
     epoch: 0,

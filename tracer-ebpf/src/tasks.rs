@@ -8,7 +8,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use tracer_ebpf::{RuntimeLayout, TaskKey, direction, go, runtime};
+use tracer_ebpf::{ConnState, RuntimeLayout, TaskKey, direction, go, runtime};
 
 use crate::kernel::read_user;
 use crate::maps::{RUNTIME_LAYOUTS, Scratch};
@@ -39,22 +39,22 @@ pub(crate) struct Goroutine {
 
 /// Notes in the scratch space for which task bytes are moved, if that can be told.
 #[inline(always)]
-pub(crate) fn read(tgid: u32, scratch: &mut Scratch) {
+pub(crate) fn read(tgid: u32, state: &mut ConnState, scratch: &mut Scratch) {
     let Some(layout) = RUNTIME_LAYOUTS.get_ptr_mut(tgid) else {
         return;
     };
     // SAFETY: a live map value; programs only read it.
     let layout = unsafe { &*layout };
     if layout.kind == u32::from(runtime::GO) {
-        goroutine(layout, scratch);
+        goroutine(layout, state, scratch);
     }
 }
 
 /// Go keeps the running goroutine in R14. It moves its own bytes, unless it is one that writes a
 /// connection's requests for whoever asks it to: then it has a channel to tell them, and that is
-/// where they wait.
+/// where they wait, if not when the request is sent then until its response comes.
 #[inline(always)]
-fn goroutine(layout: &RuntimeLayout, scratch: &mut Scratch) {
+fn goroutine(layout: &RuntimeLayout, state: &mut ConnState, scratch: &mut Scratch) {
     let own = scratch.transfer.user.r14;
     let sp = scratch.transfer.user.sp;
     // C code uses the register for anything, and runs on a stack of its own.
@@ -66,19 +66,28 @@ fn goroutine(layout: &RuntimeLayout, scratch: &mut Scratch) {
     }
     scratch.goroutine.address = own;
     scratch.goroutine.channel = 0;
-    if sends_request(scratch) {
+    let sends = scratch.transfer.moving() == direction::SEND;
+    let response = is_response(scratch);
+    if sends && !response {
         find_channel(high, scratch);
-        let channel = volatile(&scratch.goroutine.channel);
-        if channel != 0 {
-            // Whoever waits there is not always there yet.
-            let Some(waiting) = receiver(layout, channel) else {
-                return;
-            };
-            if stack(layout, waiting).is_none() {
-                return;
-            }
-            scratch.goroutine.address = waiting;
+        state.awaited_at = volatile(&scratch.goroutine.channel);
+    } else if response && !sends {
+        // Somebody else's, or nobody's: not that of the one who reads it.
+        if state.awaited_at == 0 {
+            return;
         }
+        scratch.goroutine.channel = state.awaited_at;
+    }
+    let channel = volatile(&scratch.goroutine.channel);
+    if channel != 0 {
+        let Some(waiting) = receiver(layout, channel) else {
+            return;
+        };
+        if stack(layout, waiting).is_none() {
+            return;
+        }
+        state.awaited_at = 0;
+        scratch.goroutine.address = waiting;
     }
     let address = volatile(&scratch.goroutine.address);
     let Some(task) = read_user::<u64>(address + at(layout, go::G_ID)) else {
@@ -104,13 +113,13 @@ fn stack(layout: &RuntimeLayout, goroutine: u64) -> Option<[u64; 2]> {
 }
 
 #[inline(always)]
-fn sends_request(scratch: &Scratch) -> bool {
-    if scratch.transfer.moving() != direction::SEND {
-        return false;
-    }
+fn is_response(scratch: &Scratch) -> bool {
     match scratch.transfer.source() {
-        Source::Flat(address) => read_user::<[u8; 4]>(address) != Some(RESPONSE),
-        _ => true,
+        Source::Flat(address) => {
+            scratch.transfer.len() as usize >= RESPONSE.len()
+                && read_user::<[u8; 4]>(address) == Some(RESPONSE)
+        }
+        _ => false,
     }
 }
 

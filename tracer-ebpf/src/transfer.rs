@@ -10,13 +10,14 @@ use tracer_ebpf::{
 };
 
 use crate::asyncio;
+use crate::callbacks;
 use crate::emit::{self, Moved, now};
-use crate::kernel::{UserRegisters, read};
+use crate::kernel::{UserRegisters, number, read};
 use crate::maps::{Scratch, VERDICTS, count, setting};
 use crate::offsets::at;
 use crate::payload::Source;
 use crate::processes;
-use crate::sniff::{SNIFF, may_be_http};
+use crate::sniff::{SNIFF, may_be_fastcgi, may_be_http};
 use crate::state::{INET, INET6, Socket, UNIX, state_of};
 use crate::tasks;
 
@@ -130,18 +131,34 @@ pub(crate) fn observe<S: Socket>(
         state.opened = 1;
     }
     scratch.task = TaskKey::UNKNOWN;
-    if starts_message && state.runtime == runtime::PYTHON {
+    scratch.callback = 0;
+    match state.runtime {
+        runtime::CALLBACKS => note_callback(thread as u32, time, scratch),
+        runtime::NONE => {}
+        _ if !starts_message => {}
         // Event loops read for whom it may concern; only who writes knows what for.
-        if moving == direction::SEND {
-            asyncio::read(tgid, scratch);
-        }
-    } else if starts_message && state.runtime != runtime::NONE {
-        tasks::read(tgid, scratch);
+        runtime::PYTHON if scratch.transfer.moving() == direction::RECEIVE => {}
+        runtime::PYTHON => asyncio::read(tgid, scratch),
+        _ => tasks::read(tgid, state, scratch),
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
     let moved = Moved { offset, time, tgid, tid: thread as u32, waits: S::waits() };
     emit::data(scratch, state, &moved);
     state.last_time = time;
+}
+
+/// Notes in the scratch space within which callback of its event loop the thread moves bytes.
+#[inline(always)]
+fn note_callback(tid: u32, time: u64, scratch: &mut Scratch) {
+    if scratch.transfer.moving() == direction::SEND {
+        scratch.callback = callbacks::within(tid, &mut scratch.stack);
+        return;
+    }
+    // The kernel counts these when they return, and others not at all.
+    let is_counted =
+        matches!(scratch.transfer.user.call, number::READ | number::READV | number::PREADV2);
+    let counted = !is_counted || at::STATE_IN_MAP() != 0;
+    scratch.callback = callbacks::begin(tid, time, counted, &mut scratch.stack);
 }
 
 /// Notes the direction; `true` if it changed, which is where a new message begins.
@@ -231,7 +248,8 @@ fn looks_like_message(scratch: &mut Scratch) -> bool {
     let Some(first) = scratch.bytes.first_chunk() else {
         return false;
     };
-    !failed && may_be_http(first, amount as usize)
+    let amount = amount as usize;
+    !failed && (may_be_http(first, amount) || may_be_fastcgi(first, amount))
 }
 
 /// Stream offset of the first moved byte, and when it was moved. Notes where the next one stands.

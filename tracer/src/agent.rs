@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::capture::{Capture, ConnectionVerdict};
 use crate::conn::Verdict;
@@ -23,6 +23,8 @@ const BATCH: usize = 8_192;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Looks for running processes at the start, at most. Two are enough unless they multiply meanwhile.
 const LOOKS: usize = 16;
+/// Time that a start may take to look at executables; what is found later counts from then on.
+const LAYOUTS: Duration = Duration::from_secs(5);
 /// Interval of timers in the core.
 const TICK_NANOS: u64 = 100_000_000;
 /// Interval of housekeeping towards the kernel half.
@@ -88,7 +90,23 @@ impl<'a> Agent<'a> {
             last_settle: now,
         };
         agent.decide_running_processes()?;
+        agent.follow_running_tasks();
         Ok(agent)
+    }
+
+    /// Waits for the layouts of running processes, so that their first requests are linked as well
+    /// as their later ones.
+    fn follow_running_tasks(&mut self) {
+        let deadline = Instant::now() + LAYOUTS;
+        while let Some(found) = self.layouts.wait(deadline) {
+            self.follow_tasks(found);
+        }
+    }
+
+    fn follow_tasks(&mut self, found: Found) {
+        let Found { pid, layout: Some(layout) } = found else { return };
+        let followed = self.capture.follow_tasks(pid, &layout);
+        tracing::debug!(pid = pid.0, ?layout, followed, "found the layout of tasks");
     }
 
     /// Looks until there is nothing new: a process may be forked after a look, and before its
@@ -138,7 +156,10 @@ impl<'a> Agent<'a> {
         let mut decisions = Vec::new();
         let mut gone = Vec::new();
         let mut exited = Vec::new();
+        let started = Capture::now();
+        let mut latest = started;
         let drained = capture.drain(BATCH, |event| {
+            latest = event.time();
             match &event {
                 Event::Process(seen) => {
                     let decision = Scanner::new(resolver, selection).seen(seen);
@@ -177,22 +198,21 @@ impl<'a> Agent<'a> {
         for pid in exited {
             self.capture.forget_tasks(pid);
         }
-        while let Some(Found { pid, layout }) = self.layouts.next() {
-            let followed = self.capture.follow_tasks(pid, &layout);
-            tracing::debug!(pid = pid.0, ?layout, followed, "found the layout of tasks");
+        while let Some(found) = self.layouts.try_next() {
+            self.follow_tasks(found);
         }
         for conn in gone {
             if !self.follow.remove(&conn) {
                 self.capture.forget_connection(conn);
             }
         }
-        self.tick(outputs)?;
+        // What is overdue is told by how far the events have come, not by how late the agent is.
+        self.tick(if drained < BATCH { started } else { latest }, outputs)?;
         self.apply(outputs);
         Ok(drained)
     }
 
-    fn tick(&mut self, outputs: &mut Vec<Output>) -> Result<(), AgentError> {
-        let now = Capture::now();
+    fn tick(&mut self, now: KernelTime, outputs: &mut Vec<Output>) -> Result<(), AgentError> {
         if now.nanos_since(self.last_tick) >= TICK_NANOS {
             self.last_tick = now;
             let before = outputs.len();

@@ -208,6 +208,9 @@ pub struct Data<'a> {
     /// The task on whose behalf the thread made the call. Only looked for where `turn` changes,
     /// which is where a message begins; `None` also if it cannot be told.
     pub task: Option<Task>,
+    /// The callback of an event loop within which this was done, by the time of the read that it
+    /// began with; `None` if unknown.
+    pub callback: Option<KernelTime>,
     /// The first bytes of the range; shorter than `len` when the copy budget was used up.
     #[serde(borrow)]
     pub head: &'a [u8],
@@ -234,6 +237,9 @@ pub struct Connecting {
     pub waits: u32,
     /// As in [`Data::task`].
     pub task: Option<Task>,
+    /// The callback of an event loop within which this was done, by the time of the read that it
+    /// began with; `None` if unknown.
+    pub callback: Option<KernelTime>,
 }
 
 /// How far a connection was closed.

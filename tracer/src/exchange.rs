@@ -80,6 +80,19 @@ pub struct Ends {
 /// A header field: its name in lower case, and its value.
 pub type Field = (SmolStr, SmolStr);
 
+/// What a web server tells of a request that it hands on by `FastCGI`, beside the request itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gateway {
+    /// `http` or `https`: how it was asked.
+    pub scheme: Option<SmolStr>,
+    /// The name it was asked by.
+    pub server: Option<SmolStr>,
+    /// The port it was asked at.
+    pub port: Option<u16>,
+    /// Who asked.
+    pub client: Option<SmolStr>,
+}
+
 /// A request head, reduced to what spans need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
@@ -87,8 +100,10 @@ pub struct RequestHead {
     pub method: SmolStr,
     /// Request target, spelled as sent: origin, absolute, authority or asterisk form.
     pub target: SmolStr,
-    /// Version of the request line.
+    /// Version of the request line; of one that was handed on, the version of the original.
     pub version: HttpVersion,
+    /// The web server between, if this is `FastCGI`.
+    pub gateway: Option<Box<Gateway>>,
     /// Header fields of interest in order, names lower-cased. Which ones are kept is decided by
     /// [`HeaderInterest`]; values are lossily converted to UTF-8 and trimmed of optional blanks.
     pub headers: Vec<Field>,
@@ -106,7 +121,8 @@ pub struct ResponseHead {
 }
 
 /// Which header fields are kept of a head: those the conventions need (`host`, `user-agent`,
-/// `forwarded`, `x-forwarded-*`, trace context) plus those the user asked for by name.
+/// `forwarded`, `x-forwarded-*`, `content-type`, trace context) plus those the user asked for by
+/// name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderInterest {
     /// Lower-case names kept of requests beside the built-in ones.

@@ -19,4 +19,5 @@ pub mod pipeline;
 pub mod protocol;
 pub mod recording;
 pub mod target;
+pub mod telemetry;
 pub mod trace;

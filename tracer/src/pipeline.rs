@@ -13,6 +13,7 @@ use crate::exchange::{Exchange, Role};
 use crate::link::{self, Began, Linker, Placed, Tally};
 use crate::protocol::{LossReason, Observation, Verdict};
 use crate::target::{Process, ProcessCounts, Processes};
+use crate::telemetry::server_spans;
 use crate::trace::context::IdSource;
 use crate::trace::{Span, SpanBuilder};
 
@@ -154,17 +155,31 @@ impl Pipeline {
         self.linker.counters()
     }
 
+    /// Exchanges that became no spans, by reason.
+    pub fn muted(&self) -> &BTreeMap<&'static str, u64> {
+        self.linker.muted()
+    }
+
     fn settle(&mut self, now: KernelTime, outputs: &mut Vec<Output>) {
         let mut observations = std::mem::take(&mut self.observations);
         for observation in observations.drain(..) {
             match observation {
                 Observation::RequestBegan { id, role, pid, tid, at, ends, request } => {
+                    let known = self.processes.get(pid);
+                    if known.is_some_and(|process| process.instrumented) {
+                        self.linker.on_instrumented(pid);
+                    }
                     let began = Began { id, role, pid, tid, at, ends: &ends, request: &request };
                     self.linker.on_began(&began, &mut self.ids, &mut self.placed);
                 }
                 Observation::ResponseBegan { id, tid, .. } => {
                     self.linker.on_response(id, tid, &mut self.ids, &mut self.placed);
                 }
+                Observation::Exported { role: Role::Client, pid, body } => {
+                    let spans = server_spans(&body);
+                    self.linker.on_exported(pid, &spans, &mut self.ids, &mut self.placed);
+                }
+                Observation::Exported { .. } => {}
                 Observation::Finished(exchange) => self.finished(exchange, outputs),
                 Observation::Verdict { conn, verdict } => {
                     outputs.push(Output::Verdict(conn, verdict));
@@ -183,7 +198,11 @@ impl Pipeline {
 
     fn finished(&mut self, exchange: Box<Exchange>, outputs: &mut Vec<Output>) {
         let resolved = self.processes.counts().resolved;
+        self.processes.look_again(exchange.pid, exchange.end);
         let process = self.processes.at(exchange.pid, exchange.start);
+        if process.instrumented {
+            self.linker.on_instrumented(process.pid);
+        }
         if self.processes.counts().resolved != resolved {
             outputs.push(Output::Process(Arc::clone(&process)));
         }
@@ -222,6 +241,8 @@ fn reason_name(reason: LossReason) -> &'static str {
         LossReason::TooManyHeaders => "too_many_headers",
         LossReason::BadHead => "bad_head",
         LossReason::PipelineFull => "pipeline_full",
+        LossReason::Multiplexed => "multiplexed",
+        LossReason::NotResponder => "not_responder",
         LossReason::BuffersFull => "buffers_full",
         LossReason::Desync => "desync",
         LossReason::TableFull => "connection_table_full",

@@ -27,7 +27,7 @@ use crate::target::Process;
 const MAGIC: &[u8; 8] = b"TRACEREC";
 
 /// Version of the format; grows with every change of [`Entry`] or of what it contains.
-pub const FORMAT_VERSION: u16 = 3;
+pub const FORMAT_VERSION: u16 = 6;
 
 /// Longest payload of a frame; well above the largest message budget.
 pub const MAX_FRAME: usize = 1 << 20;

@@ -50,15 +50,15 @@ func run(tag, plan string) error {
 			time.Sleep(time.Duration(count) * time.Millisecond)
 		case 'p':
 			results := make(chan error, count)
-			for range count {
+			for i := 0; i < count; i++ {
 				url := next()
 				go func() { results <- call(url) }()
 			}
-			for range count {
+			for i := 0; i < count; i++ {
 				err = errors.Join(err, <-results)
 			}
 		default:
-			for range count {
+			for i := 0; i < count; i++ {
 				err = errors.Join(err, call(next()))
 			}
 		}

@@ -26,8 +26,8 @@ pub use compiled::{Java, go, go_program, java, java_classes, program};
 pub use haproxy::haproxy;
 pub use nginx::Nginx;
 pub use node::{node, node_with};
-pub use php::{FastCgi, PhpFpm};
-pub use python::{Gunicorn, python, uvicorn, uvicorn_with};
+pub use php::{FastCgi, PhpFpm, Reuse};
+pub use python::{Gunicorn, python, python_inside, uvicorn, uvicorn_with};
 pub use ruby::puma;
 
 /// A running server; dropping it stops it and removes its files.

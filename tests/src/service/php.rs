@@ -22,11 +22,21 @@ pub enum FastCgi {
     Unix,
 }
 
+/// What becomes of a connection to PHP-FPM after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// It is closed, as nginx does unless told otherwise.
+    Close,
+    /// It is kept for the next one.
+    Keep,
+}
+
 /// A pool of PHP processes and the nginx in front of it.
 pub struct PhpFpm {
     /// What clients talk to.
     pub nginx: Service,
     pool: Process,
+    listen: String,
     // Holds the page; removed last.
     _directory: TempDir,
 }
@@ -37,6 +47,17 @@ impl PhpFpm {
         page: &Path,
         processes: u32,
         by: FastCgi,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::start_with(page, processes, by, Reuse::Close, environment)
+    }
+
+    /// As [`PhpFpm::start`], and says what becomes of connections.
+    pub fn start_with(
+        page: &Path,
+        processes: u32,
+        by: FastCgi,
+        reuse: Reuse,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("tracer-php-").tempdir()?;
@@ -77,20 +98,31 @@ catch_workers_output = yes
             Ok(ready.then_some(()))
         })?;
         let upstream = match by {
-            FastCgi::Tcp => listen,
+            FastCgi::Tcp => listen.clone(),
             FastCgi::Unix => format!("unix:{listen}"),
         };
+        let (keep, keepalive) = match reuse {
+            Reuse::Close => ("off", ""),
+            Reuse::Keep => ("on", "keepalive 64;"),
+        };
         let nginx = Nginx::new(&format!(
-            "location / {{
-            fastcgi_pass {upstream};
+            "client_max_body_size 10m;
+        large_client_header_buffers 4 32k;
+        location / {{
+            fastcgi_pass php;
+            fastcgi_keep_conn {keep};
+            include /etc/nginx/fastcgi_params;
             fastcgi_param SCRIPT_FILENAME {page};
-            fastcgi_param REQUEST_METHOD $request_method;
-            fastcgi_param REQUEST_URI $request_uri;
-            fastcgi_param QUERY_STRING $query_string;
         }}",
             page = page.display()
-        ))?;
-        Ok(Self { nginx: nginx.start()?, pool, _directory: directory })
+        ))?
+        .http(&format!("upstream php {{ server {upstream}; {keepalive} }}"));
+        Ok(Self { nginx: nginx.start()?, pool, listen, _directory: directory })
+    }
+
+    /// Where the pool listens: an address and port, or a path.
+    pub fn listens_at(&self) -> &str {
+        &self.listen
     }
 
     /// Process id of the pool's master.

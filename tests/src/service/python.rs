@@ -1,13 +1,17 @@
 //! Python servers: gunicorn and uvicorn, with the applications under `tests/services`.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::Service;
 use crate::layout;
+use crate::namespace::Namespace;
+use crate::port;
 use crate::process::Process;
 
 /// A gunicorn to be started; by default one sync worker, the Flask application
@@ -144,6 +148,16 @@ pub fn python(source: &Path, environment: &[(&str, &str)]) -> Result<Service> {
         command.envs(environment.iter().copied());
         Ok(command)
     })
+}
+
+/// A script that listens at `$HOST:$PORT`, inside a network namespace that can be reached there.
+pub fn python_inside(source: &Path, namespace: &Namespace, host: IpAddr) -> Result<Service> {
+    let directory = Arc::new(tempfile::Builder::new().prefix("tracer-service-").tempdir()?);
+    let address = SocketAddr::new(host, port::free()?);
+    let mut command = namespace.command(layout::python_program("python3")?);
+    command.arg(source).env("HOST", host.to_string()).env("PORT", address.port().to_string());
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    Service::start_at(&module(source), &command, address, directory)
 }
 
 /// Name by which Python imports a file.

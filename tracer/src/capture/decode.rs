@@ -70,6 +70,7 @@ fn data(bytes: &[u8]) -> Option<Event<'_>> {
         turn: data.turn,
         waits: data.waits,
         task: task(data.task),
+        callback: callback(data.callback),
         head,
         tail,
         unreadable: match data.header.unreadable {
@@ -90,7 +91,12 @@ fn connecting(record: ConnectRecord) -> Event<'static> {
         tid: Tid(record.tid),
         waits: record.waits,
         task: task(record.task),
+        callback: callback(record.callback),
     })
+}
+
+fn callback(time: u64) -> Option<KernelTime> {
+    (time != 0).then_some(KernelTime(time))
 }
 
 fn task(key: TaskKey) -> Option<Task> {

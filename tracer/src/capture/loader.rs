@@ -236,6 +236,7 @@ pub(super) fn load_object(
     let processors = aya::util::nr_cpus().map_or(MAX_PROCESSORS, |count| count as u32);
     loader.map_max_entries("SEND_SCRATCH", processors);
     loader.map_max_entries("RECV_SCRATCH", processors);
+    loader.map_max_entries("CONNECT_STACKS", processors);
     for (name, value) in &constants {
         loader.override_global(name, value, true);
     }
@@ -302,6 +303,9 @@ fn constants(
     for (name, structure, member) in OFFSETS {
         constants.push((*name, types.offset(structure, member)?));
     }
+    for (name, structure, member) in OPTIONAL_OFFSETS {
+        constants.push((*name, types.offset(structure, member).unwrap_or(0)));
+    }
     let unknown = match options.unknown {
         Unknown::Trace => verdict::TRACE,
         Unknown::Ask => verdict::ASK,
@@ -367,3 +371,6 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("MM_ENV_START", "mm_struct", "env_start"),
     ("MM_ENV_END", "mm_struct", "env_end"),
 ];
+
+/// Zero, which is no such member's place, where the kernel is built without.
+const OPTIONAL_OFFSETS: &[(&str, &str, &str)] = &[("TASK_READS", "task_struct", "ioac.syscr")];

@@ -37,6 +37,10 @@ impl Runtimes {
                 self.most.insert(pid.0, Value(of_go(layout)), ANY)?;
                 Ok(runtime::GO)
             }
+            Layout::Callbacks => {
+                self.most.insert(pid.0, Value(of_callbacks()), ANY)?;
+                Ok(runtime::CALLBACKS)
+            }
             Layout::Python(layout) => {
                 self.pythons.insert(pid.0, Value(**layout), ANY)?;
                 Ok(runtime::PYTHON)
@@ -60,4 +64,8 @@ fn of_go(layout: &GoLayout) -> RuntimeLayout {
     offsets[go::WAITER_G] = layout.waiter;
     offsets[go::WAITER_CHAN] = layout.waiter_channel;
     RuntimeLayout { addresses: [0; 4], offsets, kind: u32::from(runtime::GO) }
+}
+
+fn of_callbacks() -> RuntimeLayout {
+    RuntimeLayout { addresses: [0; 4], offsets: [0; 23], kind: u32::from(runtime::CALLBACKS) }
 }

@@ -21,6 +21,7 @@ pub(super) struct UnixSockets {
 
 #[derive(Debug)]
 struct Watched {
+    opened: KernelTime,
     inode: u64,
     netns: u32,
     /// The process that used it last.
@@ -41,6 +42,7 @@ impl UnixSockets {
             return;
         }
         let watched = Watched {
+            opened: opened.time,
             inode: opened.inode,
             netns: opened.netns,
             pid: None,
@@ -72,13 +74,14 @@ impl UnixSockets {
         self.unwatched
     }
 
-    /// Forgets the connections whose socket is gone by now and says so of each. To be called
-    /// before the ring is drained: what was sent before the look is then reported first.
+    /// Forgets the connections whose socket was gone at the time of the look and says so of each. To
+    /// be called when the ring was drained after it: what was sent before the look is then reported
+    /// first. Connections that were opened since it cannot have shown.
     pub(super) fn take_ended(&mut self, look: &Look, now: KernelTime) -> Vec<Closed> {
         let ended: Vec<ConnId> = self
             .watched
             .iter()
-            .filter(|(_, watched)| look.shows_gone(watched))
+            .filter(|(_, watched)| watched.opened < now && look.shows_gone(watched))
             .map(|(conn, _)| *conn)
             .collect();
         ended
@@ -188,6 +191,19 @@ mod tests {
         let ended = sockets.take_ended(&sockets.look(), KernelTime(6));
         assert_eq!(ended.iter().map(|closed| closed.conn).collect::<Vec<_>>(), [ConnId(2)]);
         assert_eq!(sockets.take_ended(&sockets.look(), KernelTime(7)), []);
+    }
+
+    #[test]
+    fn a_socket_that_is_newer_than_the_look_has_not_ended() {
+        let (early, _peer) = UnixStream::pair().unwrap();
+        let mut sockets = UnixSockets::default();
+        sockets.on_opened(&opened(2, inode(&early)));
+        let look = sockets.look();
+        let (late, _peer) = UnixStream::pair().unwrap();
+        sockets.on_opened(&Opened { time: KernelTime(9), ..opened(1, inode(&late)) });
+        assert_eq!(sockets.take_ended(&look, KernelTime(8)), []);
+        drop(late);
+        assert_eq!(sockets.take_ended(&sockets.look(), KernelTime(10)).len(), 1);
     }
 
     #[test]

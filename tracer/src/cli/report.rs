@@ -32,6 +32,8 @@ pub(crate) struct Report {
     links: Tally,
     /// What happened to parents out of the ordinary.
     link_limits: link::Counters,
+    /// Exchanges that are left to the SDKs of traced programs, and exports of telemetry, by reason.
+    muted: BTreeMap<&'static str, u64>,
     /// What happened to connections as such. Of an evicted one no later exchange is known.
     connections: conn::Counters,
     /// What the process table did.
@@ -87,6 +89,7 @@ impl Report {
             losses,
             links: pipeline.links().clone(),
             link_limits: pipeline.link_counts(),
+            muted: pipeline.muted().clone(),
             connections: pipeline.connection_counts(),
             processes: Processes {
                 resolved: processes.resolved,
@@ -105,6 +108,9 @@ impl Report {
         }
         if !self.links.is_empty() {
             eprintln!("tracer: what decided the spans' parents\n{}", self.links);
+        }
+        for (reason, exchanges) in &self.muted {
+            eprintln!("tracer: {exchanges} exchanges left out: {reason}");
         }
         for (reason, exchanges) in &self.losses {
             eprintln!("tracer: {exchanges} exchanges lost: {reason}");

@@ -7,7 +7,6 @@ use super::stream::Stream;
 use super::{Counters, LossReason, Observation, Verdict};
 use crate::event::{CloseKind, Closed, ConnId, Data, Direction, KernelTime, Opened};
 use crate::exchange::{End, Ends, HeaderInterest};
-use crate::protocol::http1::Http1;
 use crate::protocol::{Host, Joint, Limits, Moment, Protocol, Segment, Standing};
 
 /// What all connections share.
@@ -32,9 +31,9 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum Stage {
     Unknown(Detection),
-    Http1 {
-        http1: Box<Http1>,
-        /// What was known before, in case it is not HTTP/1.x after all; `None` once it is.
+    Speaks {
+        protocol: Box<dyn Protocol>,
+        /// What was known before, in case it is something else after all; `None` once it is not.
         before: Option<Detection>,
     },
     Ignored,
@@ -109,7 +108,7 @@ impl Connection {
             && self.received.is_complete(closed.received_end);
         let (mut host, stage) = self.host(closed.conn, shared, out);
         match stage {
-            Stage::Http1 { http1, .. } => http1.on_closed(closed, complete, &mut host),
+            Stage::Speaks { protocol, .. } => protocol.on_closed(closed, complete, &mut host),
             Stage::Unknown(detection) => {
                 // Connections are announced when a message looks like one we know. If none was
                 // seen, its events were lost.
@@ -132,8 +131,8 @@ impl Connection {
         out: &mut Vec<Observation>,
     ) {
         let (mut host, stage) = self.host(conn, shared, out);
-        if let Stage::Http1 { http1, .. } = stage {
-            http1.abandon(reason, &mut host);
+        if let Stage::Speaks { protocol, .. } = stage {
+            protocol.abandon(reason, &mut host);
         }
     }
 
@@ -158,9 +157,9 @@ impl Connection {
             match detection.on_segment(segment) {
                 Finding::Undecided => return,
                 Finding::GiveUp => return self.ignore(conn, out),
-                Finding::Http1(http1, prefix) => {
+                Finding::Speaks(protocol, prefix) => {
                     let before = Some(std::mem::take(detection));
-                    self.stage = Stage::Http1 { http1, before };
+                    self.stage = Stage::Speaks { protocol, before };
                     if let Some(prefix) = prefix {
                         self.speak(conn, &prefix.segment(), shared, out);
                     }
@@ -178,10 +177,10 @@ impl Connection {
         out: &mut Vec<Observation>,
     ) {
         let (mut host, stage) = self.host(conn, shared, out);
-        let Stage::Http1 { http1, before } = stage else {
+        let Stage::Speaks { protocol, before } = stage else {
             return;
         };
-        match http1.on_segment(segment, &mut host) {
+        match protocol.on_segment(segment, &mut host) {
             Standing::Tentative => {}
             Standing::Confirmed => {
                 if before.take().is_some() {
@@ -196,7 +195,7 @@ impl Connection {
             }
             Standing::Rejected => {
                 let mut detection = before.take().unwrap_or_default();
-                http1.abandon(LossReason::BadHead, &mut host);
+                protocol.abandon(LossReason::BadHead, &mut host);
                 match detection.refute(segment.moment.turn) {
                     Finding::GiveUp => self.ignore(conn, out),
                     _ => self.stage = Stage::Unknown(detection),

@@ -1,13 +1,22 @@
 //! Finding out what a connection speaks, by content, at the starts of its messages.
 
 use crate::event::{Direction, StreamOffset};
+use crate::protocol::fastcgi::FastCgi;
 use crate::protocol::http1::Http1;
 use crate::protocol::{Joint, Likeness, Moment, Protocol, Segment};
 
 /// Message starts that looked like nothing we know, after which a connection is given up.
 const MAX_MISSES: u8 = 4;
-/// Bytes that tell a response from any request.
-const PREFIX: usize = 5;
+/// Bytes that tell any two messages' beginnings apart.
+const PREFIX: usize = 8;
+
+/// How a protocol is recognised, and followed on a connection whose requests travel one way.
+type Known = (fn(&[u8]) -> Likeness, fn(Direction) -> Box<dyn Protocol>);
+/// All protocols. No message looks like one of two of them.
+const KNOWN: [Known; 2] = [
+    (Http1::likeness, |requests| Box::new(Http1::new(requests))),
+    (FastCgi::likeness, |requests| Box::new(FastCgi::new(requests))),
+];
 
 /// A connection nobody knows yet.
 #[derive(Debug, Default)]
@@ -49,8 +58,8 @@ impl Prefix {
 pub(super) enum Finding {
     /// Nothing yet.
     Undecided,
-    /// A connection that seems to speak HTTP/1.x, and the bytes held back before this segment.
-    Http1(Box<Http1>, Option<Box<Prefix>>),
+    /// A connection that seems to speak this, and the bytes held back before this segment.
+    Speaks(Box<dyn Protocol>, Option<Box<Prefix>>),
     /// Nothing we know.
     GiveUp,
 }
@@ -67,23 +76,26 @@ impl Detection {
         if prefix.is_none() && self.turn.replace(turn) == Some(turn) {
             return Finding::Undecided;
         }
-        let likeness = match &prefix {
-            None => Http1::likeness(segment.bytes),
+        let mut start = [0; PREFIX];
+        let start = match &prefix {
+            None => segment.bytes,
             Some(prefix) => {
-                let mut start = [0; PREFIX];
                 let more = segment.bytes.len().min(PREFIX - prefix.len);
                 start[..prefix.len].copy_from_slice(&prefix.bytes[..prefix.len]);
                 start[prefix.len..prefix.len + more].copy_from_slice(&segment.bytes[..more]);
-                Http1::likeness(&start[..prefix.len + more])
+                &start[..prefix.len + more]
             }
         };
-        let requests = match likeness {
-            Likeness::Request => segment.direction,
-            Likeness::Response => segment.direction.reverse(),
-            Likeness::Either => return self.hold(prefix, segment),
-            Likeness::Neither => return self.miss(),
-        };
-        Finding::Http1(Box::new(Http1::new(requests)), prefix)
+        for (likeness, follow) in KNOWN {
+            let requests = match likeness(start) {
+                Likeness::Request => segment.direction,
+                Likeness::Response => segment.direction.reverse(),
+                Likeness::Either => return self.hold(prefix, segment),
+                Likeness::Neither => continue,
+            };
+            return Finding::Speaks(follow(requests), prefix);
+        }
+        self.miss()
     }
 
     /// Notes that a message start was not what it looked like.

@@ -47,7 +47,7 @@ impl<'data> DebugInfo<'data> {
     pub(super) fn read<R: ReadRef<'data>>(
         object: &object::File<'data, R>,
     ) -> Result<Self, DebugInfoError> {
-        let sections = gimli::DwarfSections::load(|id| section(object, id))?;
+        let sections = gimli::DwarfSections::load(|id| Ok::<_, gimli::Error>(section(object, id)))?;
         Ok(Self { sections })
     }
 
@@ -182,26 +182,105 @@ impl Structures<'_> {
     }
 }
 
+/// A section, uncompressed; empty if there is none that can be read.
 fn section<'data, R: ReadRef<'data>>(
     object: &object::File<'data, R>,
     id: SectionId,
-) -> Result<Cow<'data, [u8]>, gimli::Error> {
-    let Some(section) = object.section_by_name(id.name()) else { return Ok(Cow::default()) };
-    let Ok(compressed) = section.compressed_data() else { return Ok(Cow::default()) };
+) -> Cow<'data, [u8]> {
+    let Some(section) = object.section_by_name(id.name()) else { return Cow::default() };
+    let Ok(compressed) = section.compressed_data() else { return Cow::default() };
     if compressed.uncompressed_size > MAX_SECTION {
-        return Ok(Cow::default());
+        return Cow::default();
     }
     match compressed.format {
-        CompressionFormat::None => Ok(Cow::Borrowed(compressed.data)),
+        CompressionFormat::None => Cow::Borrowed(compressed.data),
         CompressionFormat::Zlib => {
             let mut bytes = Vec::new();
-            let decoder = ZlibDecoder::new(compressed.data).take(MAX_SECTION);
-            // What cannot be decompressed is as good as missing.
-            match { decoder }.read_to_end(&mut bytes) {
-                Ok(_) => Ok(Cow::Owned(bytes)),
-                Err(_) => Ok(Cow::default()),
+            let mut decoder = ZlibDecoder::new(compressed.data).take(MAX_SECTION);
+            match decoder.read_to_end(&mut bytes) {
+                Ok(_) => Cow::Owned(bytes),
+                Err(_) => Cow::default(),
             }
         }
-        _ => Ok(Cow::default()),
+        _ => Cow::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gimli::write;
+    use gimli::{Encoding, Format};
+
+    use super::*;
+
+    fn add(
+        unit: &mut write::Unit,
+        parent: write::UnitEntryId,
+        tag: gimli::DwTag,
+        name: &str,
+    ) -> write::UnitEntryId {
+        let id = unit.add(parent, tag);
+        let name = write::AttributeValue::String(name.as_bytes().to_vec());
+        unit.get_mut(id).set(gimli::DW_AT_name, name);
+        id
+    }
+
+    fn add_member(
+        unit: &mut write::Unit,
+        structure: write::UnitEntryId,
+        (name, at): (&str, u64),
+        of: write::UnitEntryId,
+    ) {
+        let id = add(unit, structure, gimli::DW_TAG_member, name);
+        let entry = unit.get_mut(id);
+        entry.set(gimli::DW_AT_data_member_location, write::AttributeValue::Udata(at));
+        entry.set(gimli::DW_AT_type, write::AttributeValue::UnitRef(of));
+    }
+
+    /// A structure `outer` with a number and, by another name for it, a structure of two numbers.
+    fn information() -> DebugInfo<'static> {
+        let encoding = Encoding { format: Format::Dwarf32, version: 5, address_size: 8 };
+        let mut dwarf = write::DwarfUnit::new(encoding);
+        let unit = &mut dwarf.unit;
+        let root = unit.root();
+        let number = add(unit, root, gimli::DW_TAG_base_type, "number");
+        let inner = add(unit, root, gimli::DW_TAG_structure_type, "inner");
+        add_member(unit, inner, ("first", 0), number);
+        add_member(unit, inner, ("wanted", 8), number);
+        let alias = add(unit, root, gimli::DW_TAG_typedef, "alias");
+        unit.get_mut(alias).set(gimli::DW_AT_type, write::AttributeValue::UnitRef(inner));
+        let outer = add(unit, root, gimli::DW_TAG_structure_type, "outer");
+        add_member(unit, outer, ("first", 0), number);
+        add_member(unit, outer, ("nested", 16), alias);
+
+        let mut written = write::Sections::new(write::EndianVec::new(LittleEndian));
+        dwarf.write(&mut written).unwrap();
+        let section = |id| -> Result<Cow<'static, [u8]>, gimli::Error> {
+            let bytes = written.get(id).map(|section| section.slice().to_vec());
+            Ok(Cow::Owned(bytes.unwrap_or_default()))
+        };
+        DebugInfo { sections: gimli::DwarfSections::load(section).unwrap() }
+    }
+
+    #[test]
+    fn members_are_found_in_structures_and_in_their_members() {
+        let information = information();
+        let structures = information.structures(&["outer"]).unwrap();
+        assert_eq!(structures.offset("outer", &["nested"]).unwrap(), 16);
+        assert_eq!(structures.offset("outer", &["nested", "wanted"]).unwrap(), 24);
+        assert!(structures.require("outer", "first", 0).is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_or_elsewhere_is_an_error_that_names_it() {
+        let information = information();
+        let structures = information.structures(&["outer"]).unwrap();
+        for path in [&["missing"][..], &["nested", "missing"], &["first", "wanted"]] {
+            let error = structures.offset("outer", path).unwrap_err();
+            assert!(error.to_string().contains(&path.join(".")), "{error}");
+        }
+        let error = structures.require("outer", "nested", 8).unwrap_err();
+        assert!(error.to_string().contains("outer.nested"), "{error}");
+        assert!(matches!(information.structures(&["none"]), Err(DebugInfoError::Missing)));
     }
 }

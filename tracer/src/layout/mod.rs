@@ -4,6 +4,7 @@
 //! Knows executables, by what stands in their file, and interpreters, by what stands in their
 //! memory; not the kernel.
 
+mod callbacks;
 mod debug_info;
 mod finder;
 mod go;
@@ -25,6 +26,8 @@ pub enum Layout {
     Go(GoLayout),
     /// `CPython`, with asyncio tasks.
     Python(Box<PythonLayout>),
+    /// An event loop, with callbacks.
+    Callbacks,
 }
 
 /// Why a program's tasks cannot be told apart, though it has some.
@@ -57,5 +60,8 @@ pub fn of_executable(file: File) -> Result<Option<Layout>, LayoutError> {
     if object.architecture() != Architecture::X86_64 {
         return Ok(None);
     }
-    Ok(go::layout(&object)?.map(Layout::Go))
+    Ok(match go::layout(&object)? {
+        Some(layout) => Some(Layout::Go(layout)),
+        None => callbacks::has_callbacks(&object).then_some(Layout::Callbacks),
+    })
 }

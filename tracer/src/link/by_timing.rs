@@ -7,12 +7,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::Origin;
 use super::timing::{
     CallId, Decision, Evidence, Moment, Observation, Operation, Options, RequestId, Service, Timing,
 };
 use crate::event::{KernelTime, Pid};
 use crate::exchange::{ExchangeId, RequestHead};
 
+/// Nanoseconds for which a process is not modelled that proved too irregular for it.
+const SUSPENSION: u64 = 300 * 1_000_000_000;
 /// Segments of a path that name an operation; what follows is data more often than not.
 const NAMING_SEGMENTS: usize = 3;
 
@@ -29,6 +32,8 @@ pub(super) struct ByTiming {
     hold: u64,
     /// Undecided calls of each modelled process.
     waiting: HashMap<Pid, usize>,
+    /// Processes that are not modelled for the time being, and since when.
+    suspended: HashMap<Pid, KernelTime>,
     next: u64,
     requests: HashMap<ExchangeId, RequestId>,
     request_exchanges: HashMap<RequestId, ExchangeId>,
@@ -44,6 +49,7 @@ impl ByTiming {
             timing: Timing::new(options),
             hold: u64::try_from(options.hold.as_nanos()).unwrap_or(u64::MAX),
             waiting: HashMap::new(),
+            suspended: HashMap::new(),
             next: 0,
             requests: HashMap::new(),
             request_exchanges: HashMap::new(),
@@ -56,6 +62,16 @@ impl ByTiming {
     /// Whether an undecided call may belong to a request of this process.
     pub(super) fn waits_for(&self, pid: Pid) -> bool {
         self.waiting.get(&pid).is_some_and(|calls| *calls > 0)
+    }
+
+    /// Whether the calls of a process are not decided at all.
+    pub(super) fn is_suspended(&self, pid: Pid) -> bool {
+        self.suspended.contains_key(&pid)
+    }
+
+    /// A process exited.
+    pub(super) fn on_gone(&mut self, pid: Pid) {
+        self.suspended.remove(&pid);
     }
 
     /// The exchange that the model calls by this handle.
@@ -77,20 +93,20 @@ impl ByTiming {
         self.observe(pid, at, Moment::Arrived { request, operation: operation(head, false) })
     }
 
-    /// `parent` is what is known already: nothing, or that it is a root, or whose child it is.
-    /// `open` lists the process' open requests, asked for when its modelling begins.
+    /// `origin` is what is known already, if anything is; `open` lists the process' open requests,
+    /// asked for when its modelling begins.
     pub(super) fn on_call(
         &mut self,
         id: ExchangeId,
         pid: Pid,
         head: &RequestHead,
-        parent: Option<Option<ExchangeId>>,
+        origin: Option<&Origin>,
         at: KernelTime,
         open: impl FnOnce() -> Vec<(ExchangeId, KernelTime)>,
     ) -> Decisions {
         let mut decisions = Decisions::default();
         if !self.waiting.contains_key(&pid) {
-            if parent.is_some() {
+            if origin.is_some() || self.is_suspended(pid) {
                 return decisions;
             }
             self.waiting.insert(pid, 0);
@@ -102,18 +118,16 @@ impl ByTiming {
                 decisions.extend(self.observe(pid, began, Moment::Arrived { request, operation }));
             }
         }
-        let evidence = match parent {
+        let evidence = match origin.map(Origin::parent) {
             None => Evidence::Nothing,
-            Some(None) => Evidence::Root,
-            Some(Some(parent)) => match self.requests.get(&parent) {
-                Some(request) => Evidence::Parent(*request),
-                None => Evidence::Root,
-            },
+            Some(parent) => parent
+                .and_then(|parent| self.requests.get(&parent))
+                .map_or(Evidence::Root, |request| Evidence::Parent(*request)),
         };
         self.next += 1;
         let call = CallId(self.next);
         self.calls.insert(id, call);
-        if parent.is_none() {
+        if origin.is_none() {
             self.call_exchanges.insert(call, (id, pid));
             *self.waiting.entry(pid).or_default() += 1;
         }
@@ -144,6 +158,7 @@ impl ByTiming {
     pub(super) fn on_tick(&mut self, now: KernelTime) -> Decisions {
         let decided = self.timing.advance(now);
         let mut decisions = self.translate(decided);
+        decisions.extend(self.suspend_hopeless(now));
         let none_waits = self.waiting.values().all(|calls| *calls == 0);
         while let Some((at, id)) = self.answered.front().copied()
             && (none_waits || now.nanos_since(at) > self.hold)
@@ -164,9 +179,26 @@ impl ByTiming {
         decisions
     }
 
+    fn suspend_hopeless(&mut self, now: KernelTime) -> Decisions {
+        self.suspended.retain(|_, since| now.nanos_since(*since) < SUSPENSION);
+        let timing = &self.timing;
+        let hopeless = self.waiting.keys().filter(|pid| timing.is_hopeless(service(**pid)));
+        let hopeless: Vec<Pid> = hopeless.copied().collect();
+        let mut decisions = Decisions::default();
+        for pid in hopeless {
+            let decided = self.timing.forget(service(pid));
+            decisions.extend(self.translate(decided));
+            self.waiting.remove(&pid);
+            self.suspended.insert(pid, now);
+        }
+        decisions
+    }
+
     fn observe(&mut self, pid: Pid, at: KernelTime, moment: Moment) -> Decisions {
-        let service = Service(u64::from(pid.0));
-        let decided = self.timing.observe(&Observation { service, at, moment });
+        if self.is_suspended(pid) {
+            return Decisions::default();
+        }
+        let decided = self.timing.observe(&Observation { service: service(pid), at, moment });
         self.translate(decided)
     }
 
@@ -197,6 +229,10 @@ impl ByTiming {
             self.request_exchanges.remove(&request);
         }
     }
+}
+
+fn service(pid: Pid) -> Service {
+    Service(u64::from(pid.0))
 }
 
 impl Decisions {

@@ -1,21 +1,86 @@
 //! Who is whose child, and when that is settled for good.
 //!
 //! A span can be exported once its own parent is decided and its parent's place in a trace is
-//! known. Until then it is held here. Knows exchanges by id; what is held is opaque to it.
+//! known. Until then it is held here. Some members become no span of ours, because the process
+//! reports one itself: those below them are then placed below the nearest span that is known.
+//! Knows exchanges by id; what is held is opaque to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Origin;
+use super::instrumented::Muted;
 use crate::exchange::ExchangeId;
-use crate::trace::context::{IdSource, SpanContext};
+use crate::trace::context::{IdSource, SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+
+/// Where a member stands, and what that means for those below it.
+#[derive(Clone, Debug)]
+enum Place {
+    /// It is this span.
+    Span(Arc<SpanContext>),
+    /// It is a span of somebody else's that is not known, below this one.
+    Below(Arc<Above>),
+    /// It is a span of somebody else's, in a trace that is not known.
+    Elsewhere,
+}
+
+/// The nearest known span above one that is not, or at least its trace.
+#[derive(Clone, Debug)]
+struct Above {
+    trace: TraceId,
+    span: Option<SpanId>,
+    flags: TraceFlags,
+    state: TraceState,
+}
+
+impl Place {
+    /// What a member would have been, had it become a span of ours.
+    fn instead_of(span: &SpanContext, trace: Option<TraceId>) -> Self {
+        let trace = trace.or(span.parent.map(|_| span.trace));
+        let Some(trace) = trace else { return Self::Elsewhere };
+        let same = trace == span.trace;
+        Self::Below(Arc::new(Above {
+            trace,
+            span: span.parent.filter(|_| same),
+            flags: span.flags,
+            state: if same { span.state.clone() } else { TraceState::default() },
+        }))
+    }
+
+    /// Somewhere in this trace.
+    fn within(trace: TraceId) -> Self {
+        let (flags, state) = (TraceFlags::SAMPLED, TraceState::default());
+        Self::Below(Arc::new(Above { trace, span: None, flags, state }))
+    }
+
+    fn child(&self, ids: &mut IdSource) -> SpanContext {
+        match self {
+            Self::Span(parent) => ids.child_of(parent),
+            Self::Below(above) => SpanContext {
+                trace: above.trace,
+                span: ids.span_id(),
+                parent: above.span,
+                parent_is_remote: above.span.is_some(),
+                flags: above.flags,
+                state: above.state.clone(),
+            },
+            Self::Elsewhere => ids.root(),
+        }
+    }
+}
 
 /// One exchange on its way to becoming a span.
 #[derive(Debug)]
 struct Member<T> {
     origin: Option<Origin>,
     /// Its place, once it and all above it are settled.
-    place: Option<Arc<SpanContext>>,
+    place: Option<Place>,
+    /// Why it becomes no span, and its trace if that is another than its parent's.
+    muted: Option<(Muted, Option<TraceId>)>,
+    /// Whether it becomes a span is not to be settled yet.
+    suspended: bool,
+    /// Others were placed below it as a span.
+    relied_on: bool,
     /// What is exported once the place is known.
     held: Option<T>,
     /// Members whose place depends on this one's.
@@ -26,12 +91,13 @@ struct Member<T> {
     kept: usize,
 }
 
-/// A held value whose place is settled.
+/// A held value whose fate is settled.
 #[derive(Debug)]
-pub(super) struct Settled<T> {
-    pub(super) held: T,
-    pub(super) place: Arc<SpanContext>,
-    pub(super) origin: Origin,
+pub(super) enum Settled<T> {
+    /// It becomes this span.
+    Span { held: T, place: Arc<SpanContext>, origin: Origin },
+    /// It becomes none.
+    Muted(Muted),
 }
 
 /// All exchanges that are open or not settled.
@@ -60,6 +126,9 @@ impl<T> Family<T> {
             Member {
                 origin: None,
                 place: None,
+                muted: None,
+                suspended: false,
+                relied_on: false,
                 held: None,
                 below: Vec::new(),
                 handed_on: false,
@@ -72,9 +141,66 @@ impl<T> Family<T> {
         self.members.get(&id).is_none_or(|member| member.origin.is_some())
     }
 
-    /// The place of a member, if it is settled.
-    pub(super) fn place(&self, id: ExchangeId) -> Option<&Arc<SpanContext>> {
-        self.members.get(&id)?.place.as_ref()
+    /// The span that a member is, if that is settled.
+    pub(super) fn span(&self, id: ExchangeId) -> Option<&Arc<SpanContext>> {
+        let member = self.members.get(&id).filter(|member| !member.suspended)?;
+        match member.place.as_ref()? {
+            Place::Span(span) => Some(span),
+            Place::Below(_) | Place::Elsewhere => None,
+        }
+    }
+
+    /// Leaves open whether a member becomes a span, until it is resumed.
+    pub(super) fn suspend(&mut self, id: ExchangeId) {
+        if let Some(member) = self.members.get_mut(&id)
+            && !member.relied_on
+        {
+            member.suspended = true;
+        }
+    }
+
+    /// Ends [`Family::suspend`].
+    pub(super) fn resume(
+        &mut self,
+        id: ExchangeId,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if !std::mem::take(&mut member.suspended) {
+            return;
+        }
+        if let Some(place) = member.place.clone() {
+            hand_on(member, settled);
+            let below = std::mem::take(&mut member.below);
+            member.relied_on |= !below.is_empty();
+            self.settle_all(below.into_iter().map(|id| (id, Some(place.clone()))), ids, settled);
+            self.forget_if_done(id);
+        }
+    }
+
+    /// Has a member become no span, because somebody else reports it, in `trace` if that is
+    /// known to be another than its parent's. Does nothing where it is too late.
+    pub(super) fn mute(&mut self, id: ExchangeId, reason: Muted, trace: Option<TraceId>) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if member.handed_on || member.relied_on {
+            return;
+        }
+        member.place = match (member.place.take(), trace) {
+            (Some(Place::Span(span)), trace) => Some(Place::instead_of(&span, trace)),
+            (Some(Place::Below(above)), Some(trace)) if above.trace == trace => {
+                Some(Place::Below(above))
+            }
+            (Some(_), Some(trace)) => Some(Place::within(trace)),
+            (place, _) => place,
+        };
+        let trace = trace.or_else(|| member.muted.and_then(|(_, trace)| trace));
+        member.muted = Some((reason, trace));
+    }
+
+    /// Whether a member becomes no span.
+    pub(super) fn is_muted(&self, id: ExchangeId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.muted.is_some())
     }
 
     /// Decides where a member comes from. The first decision stands.
@@ -92,12 +218,11 @@ impl<T> Family<T> {
         if parent.is_some_and(|parent| self.comes_from(parent, id)) {
             return self.decide(id, Origin::Root, ids, settled);
         }
-        if let Some(member) = self.members.get_mut(&id) {
-            member.origin = Some(origin);
-        }
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.origin = Some(origin);
         if let Some(parent) = parent
             && let Some(parent) = self.members.get_mut(&parent)
-            && parent.place.is_none()
+            && (parent.place.is_none() || parent.suspended)
         {
             parent.below.push(id);
             return;
@@ -146,25 +271,55 @@ impl<T> Family<T> {
     /// Gives a member its place, and then those that waited for it.
     fn settle(&mut self, id: ExchangeId, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
         let parent = self.members.get(&id).and_then(|member| member.origin.as_ref()?.parent());
-        let mut ready = vec![(id, parent.and_then(|parent| self.place(parent).cloned()))];
+        let parent = parent.and_then(|parent| self.rely_on(parent));
+        self.settle_all([(id, parent)], ids, settled);
+    }
+
+    /// Gives members their places below these, and then those that waited for them.
+    fn settle_all(
+        &mut self,
+        members: impl IntoIterator<Item = (ExchangeId, Option<Place>)>,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        let mut ready: Vec<_> = members.into_iter().collect();
         while let Some((id, parent)) = ready.pop() {
             let Some(member) = self.members.get_mut(&id) else { continue };
-            let place = match (&member.origin, parent) {
-                (Some(Origin::Child { .. }), Some(parent)) => ids.child_of(&parent),
-                (Some(Origin::Remote(context)), _) => ids.child_of_remote((**context).clone()),
-                (Some(Origin::Child { .. }), None) => {
-                    // Its parent ended long ago: to say nothing is better than to guess.
-                    member.origin = Some(Origin::Root);
-                    ids.root()
+            let span = match (&member.origin, &parent) {
+                (Some(Origin::Child { .. }), Some(Place::Span(_) | Place::Below(_))) => {
+                    parent.as_ref().map(|parent| parent.child(ids))
                 }
-                _ => ids.root(),
+                (Some(Origin::Remote(context)), _) => {
+                    Some(ids.child_of_remote((**context).clone()))
+                }
+                _ => None,
             };
-            let place = Arc::new(place);
-            member.place = Some(Arc::clone(&place));
+            let span = span.unwrap_or_else(|| ids.root());
+            if span.parent.is_none() && matches!(member.origin, Some(Origin::Child { .. })) {
+                // Its parent ended long ago, or is not known: to say nothing is better than to
+                // guess.
+                member.origin = Some(Origin::Root);
+            }
+            let place = match member.muted {
+                Some((_, trace)) => Place::instead_of(&span, trace),
+                None => Place::Span(Arc::new(span)),
+            };
+            member.place = Some(place.clone());
+            if member.suspended {
+                continue;
+            }
+            member.relied_on |= !member.below.is_empty();
             hand_on(member, settled);
-            ready.extend(member.below.drain(..).map(|below| (below, Some(Arc::clone(&place)))));
+            ready.extend(member.below.drain(..).map(|below| (below, Some(place.clone()))));
             self.forget_if_done(id);
         }
+    }
+
+    /// The place of a member, for another one below it.
+    fn rely_on(&mut self, id: ExchangeId) -> Option<Place> {
+        let member = self.members.get_mut(&id)?;
+        member.relied_on = true;
+        member.place.clone()
     }
 
     /// Has a member stay when it is over, until it is released.
@@ -199,10 +354,16 @@ impl<T> Family<T> {
 
 /// Gives out what is held if the place is known.
 fn hand_on<T>(member: &mut Member<T>, settled: &mut Vec<Settled<T>>) {
-    if let (Some(place), Some(origin)) = (&member.place, &member.origin)
-        && let Some(held) = member.held.take()
-    {
-        settled.push(Settled { held, place: Arc::clone(place), origin: origin.clone() });
-        member.handed_on = true;
+    if member.suspended {
+        return;
     }
+    let (Some(place), Some(origin)) = (&member.place, &member.origin) else { return };
+    let Some(held) = member.held.take() else { return };
+    settled.push(match (place, member.muted) {
+        (Place::Span(place), _) => {
+            Settled::Span { held, place: Arc::clone(place), origin: origin.clone() }
+        }
+        (_, muted) => Settled::Muted(muted.map_or(Muted::SdkServer, |(reason, _)| reason)),
+    });
+    member.handed_on = true;
 }

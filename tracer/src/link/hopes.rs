@@ -21,10 +21,14 @@ pub(super) struct Hope {
     candidates: usize,
     /// The parent, if the process can be trusted with this kind of evidence.
     probable: Option<(ExchangeId, Kind)>,
-    /// The task's response may still tell; nothing else counts until then.
-    of_task: bool,
+    /// The response that its task writes may still tell; nothing else counts until then.
+    of_worker: bool,
     /// The thread's next response may still tell.
     of_thread: bool,
+    /// A response within a callback may still tell.
+    of_callback: bool,
+    /// The task that waits for the call's response may still tell.
+    of_task: bool,
     /// What timing said meanwhile.
     otherwise: Option<Origin>,
 }
@@ -36,13 +40,38 @@ impl Hope {
         candidates: usize,
         probable: Option<(ExchangeId, Kind)>,
     ) -> Self {
-        let of_thread = true;
-        Self { pid, began, candidates, probable, of_task: false, of_thread, otherwise: None }
+        let (of_worker, of_thread, of_callback, of_task) = (false, true, false, false);
+        let otherwise = None;
+        Self {
+            pid,
+            began,
+            candidates,
+            probable,
+            of_worker,
+            of_thread,
+            of_callback,
+            of_task,
+            otherwise,
+        }
     }
 
-    /// A call of which its task will tell.
-    pub(super) fn of_task(pid: Pid, began: KernelTime, candidates: usize) -> Self {
-        Self { of_task: true, ..Self::new(pid, began, candidates, None) }
+    /// Has the call wait for [`Hopes::expect_of_worker`] before anything else.
+    pub(super) fn by_worker(self, of_worker: bool) -> Self {
+        Self { of_worker, ..self }
+    }
+
+    /// Of a process where callbacks tell, and not threads.
+    pub(super) fn by_callback(self, of_callback: bool) -> Self {
+        Self { of_thread: false, of_callback, ..self }
+    }
+
+    /// Has the call wait for [`Hopes::expect_nothing_of_task`] too.
+    pub(super) fn by_task(self, of_task: bool) -> Self {
+        Self { of_task, ..self }
+    }
+
+    fn child_of(&self, (parent, kind): (ExchangeId, Kind)) -> Origin {
+        Origin::Child { parent, kind, candidates: self.candidates, confidence: None }
     }
 
     fn resolved(self, call: ExchangeId, origin: Option<Origin>) -> Resolved {
@@ -68,26 +97,34 @@ pub(super) struct Hopes {
 }
 
 impl Hopes {
-    pub(super) fn add(&mut self, call: ExchangeId, hope: Hope) {
-        if self.hopes.len() < MAX_HOPES {
-            if !hope.of_task {
-                self.by_process.entry(hope.pid).or_default().push(call);
-            }
-            self.hopes.insert(call, hope);
+    /// Returns whether the call is waited for.
+    pub(super) fn add(&mut self, call: ExchangeId, hope: Hope) -> bool {
+        if self.hopes.len() >= MAX_HOPES {
+            return false;
         }
+        if !hope.of_worker {
+            self.by_process.entry(hope.pid).or_default().push(call);
+        }
+        self.hopes.insert(call, hope);
+        true
+    }
+
+    /// Where the call comes from is known: it is waited for no longer.
+    pub(super) fn conclude(&mut self, call: ExchangeId, origin: Origin) -> Option<Resolved> {
+        Some(self.hopes.remove(&call)?.resolved(call, Some(origin)))
     }
 
     /// The task's response came, and this is the parent, if that means anything. Returns whether
     /// the request is needed from now on.
-    pub(super) fn expect_of_task(
+    pub(super) fn expect_of_worker(
         &mut self,
         call: ExchangeId,
         probable: Option<(ExchangeId, Kind)>,
     ) -> bool {
-        let Some(hope) = self.hopes.get_mut(&call).filter(|hope| hope.of_task) else {
+        let Some(hope) = self.hopes.get_mut(&call).filter(|hope| hope.of_worker) else {
             return false;
         };
-        hope.of_task = false;
+        hope.of_worker = false;
         hope.probable = probable;
         self.by_process.entry(hope.pid).or_default().push(call);
         probable.is_some()
@@ -98,7 +135,7 @@ impl Hopes {
     pub(super) fn expect(&mut self, call: ExchangeId, probable: (ExchangeId, Kind)) -> bool {
         let Some(hope) = self.hopes.get_mut(&call) else { return false };
         hope.of_thread = false;
-        if hope.of_task || hope.probable.is_some() {
+        if hope.of_worker || hope.probable.is_some() {
             return false;
         }
         hope.probable = Some(probable);
@@ -109,6 +146,29 @@ impl Hopes {
     pub(super) fn expect_nothing_of_thread(&mut self, call: ExchangeId) {
         if let Some(hope) = self.hopes.get_mut(&call) {
             hope.of_thread = false;
+        }
+    }
+
+    /// It is known whom the call's callback is for, as far as it ever will be. Returns whether the
+    /// request is needed from now on.
+    pub(super) fn expect_of_callback(
+        &mut self,
+        call: ExchangeId,
+        request: Option<ExchangeId>,
+    ) -> bool {
+        let Some(hope) = self.hopes.get_mut(&call) else { return false };
+        hope.of_callback = false;
+        if hope.of_worker || hope.probable.is_some() || request.is_none() {
+            return false;
+        }
+        hope.probable = request.map(|request| (request, Kind::Callback));
+        true
+    }
+
+    /// The call's task is as well known as it will be.
+    pub(super) fn expect_nothing_of_task(&mut self, call: ExchangeId) {
+        if let Some(hope) = self.hopes.get_mut(&call) {
+            hope.of_task = false;
         }
     }
 
@@ -138,13 +198,12 @@ impl Hopes {
                 .probable
                 .map(|(parent, kind)| (parent, kind, trust(*call, kind)))
             {
-                Some((parent, kind, Trust::Given)) => Some(Origin::Child {
-                    parent,
-                    kind,
-                    candidates: hope.candidates,
-                    confidence: None,
-                }),
+                Some((parent, kind, Trust::Given)) => Some(hope.child_of((parent, kind))),
                 Some((.., Trust::Open)) => return true,
+                _ if hope.of_task => return true,
+                _ if hope.of_callback && trust(*call, Kind::Callback) != Trust::Denied => {
+                    return true;
+                }
                 _ if hope.of_thread && trust(*call, Kind::Worker) != Trust::Denied => return true,
                 _ => None,
             };
@@ -160,27 +219,31 @@ impl Hopes {
         resolved
     }
 
-    /// Gives up what began before `time`, or, if a task of a process was to tell, before there
-    /// were any requests that are `unanswered` there.
+    /// Gives up what began before `time`, or, if a task of a process was to tell by its response,
+    /// before there were any requests that are `unanswered` there. What is probable holds where it
+    /// is accepted without proof.
     pub(super) fn give_up(
         &mut self,
         time: KernelTime,
         unanswered: impl Fn(Pid) -> KernelTime,
+        accepted: impl Fn(ExchangeId, Kind) -> bool,
     ) -> Vec<Resolved> {
         let late = self.hopes.iter().filter(|(_, hope)| {
-            hope.began < if hope.of_task { unanswered(hope.pid) } else { time }
+            hope.began < if hope.of_worker { unanswered(hope.pid) } else { time }
         });
         let mut late: Vec<ExchangeId> = late.map(|(call, _)| *call).collect();
         late.sort_by_key(|id| (id.conn, id.offset.0));
         late.into_iter()
             .filter_map(|call| {
                 let mut hope = self.hopes.remove(&call)?;
-                let origin = if hope.of_task {
+                let origin = match hope.probable.filter(|(_, kind)| accepted(call, *kind)) {
                     // Its task has answered none of the requests: it was none of theirs, or
                     // nobody saw.
-                    Some(Origin::Unclear { candidates: hope.candidates, related: None })
-                } else {
-                    hope.otherwise.take()
+                    _ if hope.of_worker => {
+                        Some(Origin::Unclear { candidates: hope.candidates, related: None })
+                    }
+                    Some(probable) => Some(hope.child_of(probable)),
+                    None => hope.otherwise.take(),
                 };
                 Some(hope.resolved(call, origin))
             })

@@ -7,16 +7,20 @@
 //! how bytes were captured, or any clock but the times it is told.
 
 mod by_timing;
+mod callbacks;
+mod contexts;
 mod family;
 mod hopes;
+mod instrumented;
 mod pairs;
+mod sdk;
 mod tally;
 mod tasks;
 mod threads;
 pub mod timing;
 mod workers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +28,20 @@ use serde::Serialize;
 
 use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Task, Tid};
 use crate::exchange::{Ends, ExchangeId, RequestHead, Role};
+use crate::telemetry::is_export;
 use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
 use by_timing::ByTiming;
+use callbacks::{Callbacks, Cause, Revealed};
+use contexts::{Contexts, Provenance};
 use family::{Family, Settled};
 use hopes::{Hope, Hopes};
+pub use instrumented::Muted;
+use instrumented::{Door, Instrumented, Reporter};
 use pairs::Pairs;
+use sdk::Awaiting;
 pub use tally::Tally;
 use tasks::Tasks;
-use threads::{Clue, Threads};
+use threads::{Clue, Threads, Trust};
 use timing::Confidence;
 use workers::{Told, Workers};
 
@@ -76,6 +86,8 @@ pub enum Kind {
     Thread,
     /// The thread that made the call wrote that request's response next.
     Worker,
+    /// The call was made within a callback that is for that request.
+    Callback,
     /// The call was written at once after something of that request was read.
     Tick,
     /// No other request was open.
@@ -96,7 +108,7 @@ impl Kind {
             Self::Pair => "pair",
             Self::Coroutine | Self::Task | Self::RelatedTask => "coroutine",
             Self::Thread | Self::Worker => "thread",
-            Self::Tick => "tick",
+            Self::Callback | Self::Tick => "tick",
             Self::Sole => "sole",
             Self::Timing => "timing",
         }
@@ -186,6 +198,8 @@ struct Open {
     at: KernelTime,
     /// The context that the request carried.
     carried: Option<Box<RemoteContext>>,
+    /// Of a request: where it came in.
+    door: Option<Door>,
     /// Of a call: the request that caused it.
     parent: Option<ExchangeId>,
 }
@@ -198,6 +212,10 @@ struct Moment {
     at: KernelTime,
     task: Option<Task>,
     request: Option<ExchangeId>,
+    /// The callback within which that was.
+    callback: Option<KernelTime>,
+    /// What reading is for, as far as was known before.
+    cause: Cause,
 }
 
 /// The server's half of an exchange, and where it comes from if the other half is not seen.
@@ -215,6 +233,7 @@ pub struct Linker<T> {
     threads: Threads,
     tasks: Tasks,
     workers: Workers,
+    callbacks: Callbacks,
     pairs: Pairs,
     timing: ByTiming,
     open: HashMap<ExchangeId, Open>,
@@ -226,6 +245,10 @@ pub struct Linker<T> {
     moment: Option<Moment>,
     /// Calls whose parent threads may yet prove.
     hopes: Hopes,
+    contexts: Contexts,
+    instrumented: Instrumented,
+    awaiting: VecDeque<Awaiting>,
+    muted: BTreeMap<&'static str, u64>,
     hold: u64,
     longest_request: u64,
     counters: Counters,
@@ -241,11 +264,16 @@ impl<T> Linker<T> {
             threads: Threads::default(),
             tasks: Tasks::default(),
             workers: Workers::default(),
+            callbacks: Callbacks::default(),
             pairs: Pairs::default(),
             timing: ByTiming::new(timing),
             hopes: Hopes::default(),
             hold: nanos(timing.hold),
             longest_request: nanos(longest_request),
+            contexts: Contexts::default(),
+            instrumented: Instrumented::default(),
+            awaiting: VecDeque::new(),
+            muted: BTreeMap::new(),
             open: HashMap::new(),
             newest: HashMap::new(),
             unpaired: VecDeque::new(),
@@ -259,26 +287,55 @@ impl<T> Linker<T> {
         self.counters
     }
 
+    /// Exchanges that became no spans, because they are nothing to report or an SDK reports them, by
+    /// reason.
+    pub fn muted(&self) -> &BTreeMap<&'static str, u64> {
+        &self.muted
+    }
+
     /// A connection is being made.
     pub fn on_connecting(&mut self, event: &Connecting) {
+        self.callbacks.on_connecting(event);
         self.threads.on_connecting(event.conn, event.tid, event.waits, event.time);
     }
 
     /// Bytes are about to be looked at: what begins now, begins by this thread.
     pub fn before_data(&mut self, data: &Data<'_>) {
         self.tasks.on_data(data);
-        let request = self.request_of(data.conn);
-        let Data { tid, waits, time: at, task, .. } = *data;
-        self.moment = Some(Moment { tid, waits, at, task, request });
+        let &Data { conn, tid, waits, time: at, task, callback, .. } = data;
+        let (request, cause) = (self.request_of(conn), self.cause_of(conn));
+        let cause = cause.unwrap_or(Cause::Unknown);
+        self.moment = Some(Moment { tid, waits, at, task, request, callback, cause });
     }
 
     /// Bytes were looked at, and what they began or ended was told.
     pub fn after_data(&mut self, data: &Data<'_>) {
-        let before = self.moment.take().and_then(|moment| moment.request);
+        let Some(before) = self.moment.take() else { return };
         if data.direction == Direction::Receive {
             // The last byte of a response ends the call, but was read for its request.
-            let request = self.request_of(data.conn).or(before);
+            let request = self.request_of(data.conn).or(before.request);
             self.threads.on_read(data.tid, data.waits, data.time, request);
+            let cause = self.cause_of(data.conn).unwrap_or(before.cause);
+            if let Some(revealed) = self.callbacks.on_read(data, cause) {
+                self.take_revealed(&revealed);
+            }
+        }
+    }
+
+    /// What reading from a connection is for.
+    fn cause_of(&self, conn: ConnId) -> Option<Cause> {
+        let id = self.newest.get(&conn)?;
+        Some(self.callbacks.reading(*id, self.open.get(id)?.role))
+    }
+
+    /// Callbacks told what some calls are for, or that they never will.
+    fn take_revealed(&mut self, revealed: &Revealed) {
+        for call in &revealed.calls {
+            if self.hopes.expect_of_callback(*call, revealed.request)
+                && let Some(request) = revealed.request
+            {
+                self.family.keep(request);
+            }
         }
     }
 
@@ -294,12 +351,19 @@ impl<T> Linker<T> {
         let carried = extract(&began.request.headers).map(Box::new);
         let Began { id, role, pid, tid, at, .. } = *began;
         self.family.begin(id);
-        self.newest.insert(id.conn, id);
         let mut settled = Vec::new();
+        if is_export(began.request) {
+            self.on_export(id, role, pid, ids, &mut settled);
+            return self.hand_on(settled, placed);
+        }
+        self.newest.insert(id.conn, id);
         match role {
             Role::Server => {
                 let otherwise = carried.clone().map_or(Origin::Root, Origin::Remote);
-                self.open.insert(id, Open { role, pid, tid, at, carried, parent: None });
+                let door = Door::new(pid, began.ends);
+                self.ask_who_reports(id, door, carried.as_deref(), at);
+                let door = Some(door);
+                self.open.insert(id, Open { role, pid, tid, at, carried, door, parent: None });
                 self.threads.on_request(id, pid, tid, at);
                 self.tasks.on_request(began);
                 let decisions = self.timing.on_request(id, pid, began.request, at);
@@ -313,7 +377,7 @@ impl<T> Linker<T> {
                 // Where sending is seen late, the other end may have read the request before.
                 let request = self.pairs.meet(id, role, began.ends, at);
                 let parent = self.call(began, carried.clone(), request, ids, &mut settled);
-                self.open.insert(id, Open { role, pid, tid, at, carried, parent });
+                self.open.insert(id, Open { role, pid, tid, at, carried, door: None, parent });
                 if let Some(request) = request {
                     self.pair(id, request, ids, &mut settled);
                 }
@@ -324,7 +388,7 @@ impl<T> Linker<T> {
             self.counters.settled_early += u64::from(!self.family.is_decided(oldest.id));
             self.family.decide(oldest.id, oldest.otherwise, ids, &mut settled);
         }
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// A final response began; `tid` wrote or read its first byte.
@@ -336,18 +400,27 @@ impl<T> Linker<T> {
         placed: &mut Vec<Placed<T>>,
     ) {
         let Some(open) = self.open.get(&id) else { return };
-        if open.role == Role::Client {
-            return self.threads.on_call_answered(open.pid, open.tid, tid);
-        }
         let (pid, began) = (open.pid, open.at);
+        if open.role == Role::Client {
+            self.threads.on_call_answered(pid, open.tid, tid);
+            let mut settled = Vec::new();
+            if let Some(clue) = self.tasks.on_call_answered(id) {
+                self.on_late_clue(id, clue, ids, &mut settled);
+            }
+            self.settle_hopes(pid, ids, &mut settled);
+            return self.hand_on(settled, placed);
+        }
         self.tasks.on_response(id, pid);
         let moment = self.moment.filter(|moment| moment.tid == tid);
         let (task, at) = moment.map_or((None, began), |moment| (moment.task, moment.at));
-        let work = self.workers.on_response(id, pid, task, began, at);
-        for (call, kind) in work {
-            if self.hopes.expect_of_task(call, kind.map(|kind| (id, kind))) {
+        for (call, kind) in self.workers.on_response(id, pid, task, began, at) {
+            if self.hopes.expect_of_worker(call, kind.map(|kind| (id, kind))) {
                 self.family.keep(id);
             }
+        }
+        let within = moment.and_then(|moment| moment.callback);
+        if let Some(revealed) = self.callbacks.on_response(id, tid, within, began) {
+            self.take_revealed(&revealed);
         }
         let work = self.threads.on_response(id, pid, tid);
         for call in work.own {
@@ -360,7 +433,7 @@ impl<T> Linker<T> {
         }
         let mut settled = Vec::new();
         self.settle_hopes(pid, ids, &mut settled);
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// An exchange is over. It is given back once its place is settled.
@@ -375,7 +448,7 @@ impl<T> Linker<T> {
         let mut settled = Vec::new();
         self.close(id, at, ids, &mut settled);
         self.family.finish(id, exchange, &mut settled);
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// An exchange that began will never be reported.
@@ -389,7 +462,7 @@ impl<T> Linker<T> {
         let mut settled = Vec::new();
         self.close(id, at, ids, &mut settled);
         self.family.lose(id, ids, &mut settled);
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// A connection is gone.
@@ -397,6 +470,7 @@ impl<T> Linker<T> {
         self.newest.remove(&conn);
         self.threads.on_closed(conn);
         self.tasks.on_closed(conn);
+        self.callbacks.on_closed(conn);
     }
 
     /// A process exited.
@@ -404,6 +478,9 @@ impl<T> Linker<T> {
         self.threads.on_gone(pid);
         self.tasks.on_gone(pid);
         self.workers.on_gone(pid);
+        self.timing.on_gone(pid);
+        self.callbacks.on_gone(pid);
+        self.instrumented.on_gone(pid);
     }
 
     /// Time passed.
@@ -417,16 +494,16 @@ impl<T> Linker<T> {
         }
         self.pairs.expire(KernelTime(now.0.saturating_sub(PAIR_WINDOW)));
         self.counters.outlived += self.threads.expire(now, self.longest_request);
+        self.contexts.expire(now);
+        self.await_no_longer(now, ids, &mut settled);
         let decisions = self.timing.on_tick(now);
         self.take_decisions(decisions, ids, &mut settled);
         let late = KernelTime(now.0.saturating_sub(self.hold));
         let unanswered = self.unanswered(now);
         let unanswered = |pid| unanswered.get(&pid).copied().unwrap_or(now);
         self.workers.expire(unanswered);
-        for resolved in self.hopes.give_up(late, unanswered) {
-            self.settle_hope(resolved, ids, &mut settled);
-        }
-        hand_on(settled, placed);
+        self.give_up_hopes(late, unanswered, ids, &mut settled);
+        self.hand_on(settled, placed);
     }
 
     /// When the oldest unanswered request of each process began, of those that may still cause
@@ -450,13 +527,13 @@ impl<T> Linker<T> {
         }
         let decisions = self.timing.finish();
         self.take_decisions(decisions, ids, &mut settled);
-        for resolved in self.hopes.give_up(KernelTime(u64::MAX), |_| KernelTime(u64::MAX)) {
-            self.settle_hope(resolved, ids, &mut settled);
-        }
+        let end = KernelTime(u64::MAX);
+        self.give_up_hopes(end, |_| end, ids, &mut settled);
+        self.await_no_longer(end, ids, &mut settled);
         for id in self.family.undecided() {
             self.family.decide(id, Origin::Root, ids, &mut settled);
         }
-        hand_on(settled, placed);
+        self.hand_on(settled, placed);
     }
 
     /// A call of a process: looks for the request that caused it, and gives it if it is known.
@@ -472,64 +549,94 @@ impl<T> Linker<T> {
         let Began { id, pid, tid, at, .. } = *began;
         let moment = self.moment.filter(|moment| moment.tid == tid);
         let waits = moment.map(|moment| moment.waits);
-        let clue = self.threads.on_call(id, pid, tid, waits, at, itself);
+        let within = moment.and_then(|moment| moment.callback);
+        let clue = self.threads.on_call(began, waits, itself);
         let clue = self.tasks.on_call(id, pid, clue);
         let task = moment.and_then(|moment| moment.task).filter(|_| carried.is_none());
-        let told = self.workers.on_call(id, pid, task, at);
+        let told = self.workers.on_call(id, pid, task, at, itself);
         let clue = told.improve(clue);
-        let origin = match carried {
-            Some(carried) => match self.brought_by(pid, &carried, clue) {
-                Some(brought) => brought.origin(),
-                // Somebody else's context: its owner is the parent.
-                None => Some(Origin::Remote(carried)),
-            },
-            None => clue.origin(),
+        let open = &self.open;
+        let is_open = |request| Some(request) != itself && open.contains_key(&request);
+        let clue = self.callbacks.on_call(began, within, clue, is_open);
+        let origin = if let Some(carried) = carried {
+            match self.contexts.provenance(pid, &carried, itself) {
+                Provenance::Brought(requests) => {
+                    self.instrumented.on_passed_on(pid);
+                    passed_on(&requests, clue, carried)
+                }
+                // The work outlived its request; whoever sent that is still above it.
+                Provenance::BroughtBefore => {
+                    self.instrumented.on_passed_on(pid);
+                    Some(Origin::Remote(carried))
+                }
+                Provenance::Continued(requests) => {
+                    return self.on_continued(began, carried, &requests, clue, ids, settled);
+                }
+                Provenance::Made => return self.on_made(began, carried, clue, ids, settled),
+            }
+        } else {
+            if clue != Clue::Root {
+                self.instrumented.on_plain(pid);
+            }
+            clue.origin()
         };
         if let (None, Clue::Unclear { candidates, probable }) = (&origin, clue) {
-            if let Some((request, _)) = probable {
+            let hope = Hope::new(pid, at, candidates, probable)
+                .by_task(self.tasks.awaits(id))
+                .by_worker(told == Told::Later);
+            let hope = match self.callbacks.trust(pid) {
+                Trust::Denied => hope,
+                _ => hope.by_callback(self.callbacks.may_reveal(id)),
+            };
+            if !self.hopes.add(id, hope) {
+                self.tasks.release(id);
+            } else if let Some((request, _)) = probable {
                 self.family.keep(request);
             }
-            let hope = match told {
-                Told::Later => Hope::of_task(pid, at, candidates),
-                Told::Parent(_) | Told::Nothing => Hope::new(pid, at, candidates, probable),
-            };
-            self.hopes.add(id, hope);
         }
-        let parent = origin.as_ref().map(Origin::parent);
+        let parent = origin.as_ref().and_then(Origin::parent);
         let open = &self.open;
-        let decisions = self.timing.on_call(id, pid, began.request, parent, at, || {
+        let decisions = self.timing.on_call(id, pid, began.request, origin.as_ref(), at, || {
             let requests = open.iter().filter(|(request, it)| {
                 it.role == Role::Server && it.pid == pid && Some(**request) != itself
             });
             requests.map(|(id, it)| (*id, it.at)).collect()
         });
-        if let Some(origin) = origin {
-            self.family.decide(id, origin, ids, settled);
+        match origin {
+            Some(origin) => self.family.decide(id, origin, ids, settled),
+            None if self.timing.is_suspended(pid) => {
+                let origin = Origin::Unclear { candidates: clue.candidates(), related: None };
+                self.take_likely(id, origin, ids, settled);
+            }
+            None => {}
         }
         self.take_decisions(decisions, ids, settled);
         self.settle_hopes(pid, ids, settled);
-        parent.flatten()
+        parent
     }
 
-    /// The request of `pid` that brought the context a call carries; `None` if none did.
-    fn brought_by(&self, pid: Pid, carried: &RemoteContext, clue: Clue) -> Option<Clue> {
-        let brought = |open: &Open| {
-            let context = open.carried.as_deref();
-            open.role == Role::Server
-                && open.pid == pid
-                && context.is_some_and(|it| (it.trace, it.span) == (carried.trace, carried.span))
-        };
-        if let Clue::Parent { parent, .. } = clue
-            && self.open.get(&parent).is_some_and(brought)
-        {
-            return Some(clue);
-        }
-        let mut bringers = self.open.iter().filter(|(_, open)| brought(open));
-        match (bringers.next(), bringers.next()) {
-            (Some((parent, _)), None) => {
-                Some(Clue::Parent { parent: *parent, kind: Kind::Header, candidates: 1 })
+    /// More is known of a call than when it began.
+    fn on_late_clue(
+        &mut self,
+        call: ExchangeId,
+        clue: Clue,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        self.hopes.expect_nothing_of_task(call);
+        match (clue, clue.origin()) {
+            (Clue::Parent { parent, .. }, _) if !self.family.contains(parent) => {}
+            (_, Some(origin)) => {
+                if let Some(resolved) = self.hopes.conclude(call, origin) {
+                    self.settle_hope(resolved, ids, settled);
+                }
             }
-            _ => None,
+            (Clue::Unclear { probable: Some(probable), .. }, None) => {
+                if self.hopes.expect(call, probable) {
+                    self.family.keep(probable.0);
+                }
+            }
+            (_, None) => {}
         }
     }
 
@@ -544,8 +651,12 @@ impl<T> Linker<T> {
         if self.family.is_decided(request) || !self.family.contains(call) {
             return;
         }
-        let origin =
-            Origin::Child { parent: call, kind: Kind::Pair, candidates: 1, confidence: None };
+        let carried = self.open.get(&request).and_then(|open| open.carried.clone());
+        let origin = match carried {
+            // The SDK's span is the parent, whose context the request carries.
+            Some(context) if self.family.is_muted(call) => Origin::Remote(context),
+            _ => Origin::Child { parent: call, kind: Kind::Pair, candidates: 1, confidence: None },
+        };
         self.family.decide(request, origin, ids, settled);
     }
 
@@ -563,6 +674,10 @@ impl<T> Linker<T> {
                 self.threads.on_answered(id, open.pid);
                 self.tasks.on_answered(id, open.pid);
                 self.workers.on_answered(id, open.pid);
+                if let Some(context) = &open.carried {
+                    self.contexts.on_answered(open.pid, id, context, at);
+                }
+                self.settle_who_reports(id, open.door, at, ids, settled);
                 if self.timing.waits_for(open.pid) {
                     self.family.keep(id);
                 }
@@ -571,7 +686,11 @@ impl<T> Linker<T> {
             }
             Role::Client => {
                 self.threads.on_call_over(id, open.tid);
+                if let Some(clue) = self.tasks.on_call_answered(id) {
+                    self.on_late_clue(id, clue, ids, settled);
+                }
                 self.tasks.on_call_over(id);
+                self.callbacks.on_call_over(id);
                 let decisions = self.timing.on_returned(id, open.pid, at);
                 self.take_decisions(decisions, ids, settled);
             }
@@ -586,25 +705,53 @@ impl<T> Linker<T> {
     ) {
         for (call, decision) in decisions.calls {
             let origin = self.origin(&decision);
-            // What threads prove is better than a likelihood, but may come later.
-            if let Some(origin) = self.hopes.otherwise(call, origin) {
-                self.settle_call(call, origin, ids, settled);
-            }
+            self.take_likely(call, origin, ids, settled);
         }
         for request in decisions.released {
             self.family.release(request);
         }
     }
 
+    /// What holds of a call if nothing is proven. A proof is better, but may come later.
+    fn take_likely(
+        &mut self,
+        call: ExchangeId,
+        origin: Origin,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        if let Some(origin) = self.hopes.otherwise(call, origin) {
+            self.settle_call(call, origin, ids, settled);
+        }
+    }
+
     /// Settles calls of which threads have proven enough, or will not.
     fn settle_hopes(&mut self, pid: Pid, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
-        let (threads, tasks, workers) = (&self.threads, &self.tasks, &self.workers);
+        let (threads, tasks) = (&self.threads, &self.tasks);
+        let (workers, callbacks) = (&self.workers, &self.callbacks);
         let trust = |call, kind| match kind {
+            Kind::Callback => callbacks.trust(pid),
             Kind::Coroutine => tasks.trust(call),
             Kind::Task | Kind::RelatedTask => workers.trust(pid, kind),
             _ => threads.trust(pid, kind),
         };
         for resolved in self.hopes.resolve(pid, trust) {
+            self.settle_hope(resolved, ids, settled);
+        }
+    }
+
+    /// Settles calls that began before `time` with what is known, and those of which a response was
+    /// to tell as soon as there are no requests that are `unanswered`.
+    fn give_up_hopes(
+        &mut self,
+        time: KernelTime,
+        unanswered: impl Fn(Pid) -> KernelTime,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
+        let tasks = &self.tasks;
+        let accepted = |call, kind| kind == Kind::Coroutine && tasks.is_unblemished(call);
+        for resolved in self.hopes.give_up(time, unanswered, accepted) {
             self.settle_hope(resolved, ids, settled);
         }
     }
@@ -617,6 +764,7 @@ impl<T> Linker<T> {
     ) {
         let hopes::Resolved { call, origin, released } = resolved;
         self.tasks.release(call);
+        self.callbacks.release(call);
         // Without an origin it is still up to timing.
         if let Some(origin) = origin {
             self.settle_call(call, origin, ids, settled);
@@ -651,12 +799,23 @@ impl<T> Linker<T> {
         if candidates == 0 {
             return Origin::Root;
         }
-        let place = |request| self.family.place(self.timing.exchange(request)?);
+        let place = |request| self.family.span(self.timing.exchange(request)?);
         let related = decision
             .sole_trace(|request| place(request).map(|place| place.trace))
             .and_then(|_| place(decision.likeliest?))
             .map(|place| Box::new((**place).clone()));
         Origin::Unclear { candidates, related }
+    }
+
+    fn hand_on(&mut self, settled: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {
+        for settled in settled {
+            match settled {
+                Settled::Span { held: exchange, place, origin } => {
+                    placed.push(Placed { exchange, place, origin });
+                }
+                Settled::Muted(reason) => *self.muted.entry(reason.name()).or_default() += 1,
+            }
+        }
     }
 }
 
@@ -664,12 +823,16 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn hand_on<T>(settled: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {
-    placed.extend(settled.into_iter().map(|settled| Placed {
-        exchange: settled.held,
-        place: settled.place,
-        origin: settled.origin,
-    }));
+/// The origin of a call whose context these open requests brought.
+fn passed_on(requests: &[ExchangeId], clue: Clue, context: Box<RemoteContext>) -> Option<Origin> {
+    match (clue, requests) {
+        (Clue::Parent { parent, .. }, _) if requests.contains(&parent) => clue.origin(),
+        (_, &[parent]) => {
+            Some(Origin::Child { parent, kind: Kind::Header, candidates: 1, confidence: None })
+        }
+        // Whichever it was, the sender of all of them is above it.
+        _ => Some(Origin::Remote(context)),
+    }
 }
 
 #[cfg(test)]

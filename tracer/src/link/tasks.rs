@@ -70,6 +70,13 @@ struct Origins {
     oldest: VecDeque<TaskId>,
 }
 
+/// What is concluded of a call without its task, for the case that it stays unknown.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    pid: Pid,
+    clue: Clue,
+}
+
 /// What a call's task says of its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
@@ -89,6 +96,8 @@ pub(super) struct Tasks {
     readers: HashMap<ConnId, (Pid, TaskId)>,
     processes: HashMap<Pid, Process>,
     calls: HashMap<ExchangeId, Call>,
+    /// Calls whose task may be known when they are answered.
+    pending: HashMap<ExchangeId, Pending>,
     /// Calls of each unanswered request.
     made: HashMap<ExchangeId, Vec<ExchangeId>>,
 }
@@ -159,7 +168,36 @@ impl Tasks {
 
     /// A call began, of which threads say `clue`; says what is known all in all.
     pub(super) fn on_call(&mut self, id: ExchangeId, pid: Pid, clue: Clue) -> Clue {
-        let Some(task) = self.task(id.conn) else { return clue };
+        if !self.processes.contains_key(&pid) {
+            return clue;
+        }
+        let candidates = clue.candidates();
+        if let Some(task) = self.task(id.conn) {
+            return self.join(id, pid, task, clue);
+        }
+        if candidates == 0 || self.pending.len() >= MAX_CALLS {
+            return clue;
+        }
+        self.pending.insert(id, Pending { pid, clue });
+        Clue::Unclear { candidates, probable: None }
+    }
+
+    /// Whether the response to a call may tell its task.
+    pub(super) fn awaits(&self, call: ExchangeId) -> bool {
+        self.pending.contains_key(&call)
+    }
+
+    /// The response to a call began, or it is over. If its task was not known before, says what is known now.
+    pub(super) fn on_call_answered(&mut self, id: ExchangeId) -> Option<Clue> {
+        let Pending { pid, clue } = self.pending.remove(&id)?;
+        Some(match self.task(id.conn) {
+            Some(task) => self.join(id, pid, task, clue),
+            None => clue,
+        })
+    }
+
+    /// Joins what a call's task says to what threads say.
+    fn join(&mut self, id: ExchangeId, pid: Pid, task: Task, clue: Clue) -> Clue {
         let Some(process) = self.processes.get_mut(&pid) else { return clue };
         let candidates = clue.candidates();
         process.origins.remember(task);
@@ -170,7 +208,10 @@ impl Tasks {
             Says::Request(_, Trust::Denied) => Clue::Unclear { candidates, probable: None },
             Says::Request(request, trust) => {
                 let kind = Kind::Coroutine;
-                let certain = trust == Trust::Given || candidates == 1;
+                // With one request open there is no doubt whose work its own task does; one that
+                // it started may be left from the request before.
+                let alone = sites.is_empty() && candidates == 1;
+                let certain = trust == Trust::Given || alone;
                 if self.calls.len() < MAX_CALLS {
                     self.made.entry(request).or_default().push(id);
                     let awaited = !certain;
@@ -207,6 +248,14 @@ impl Tasks {
             trust => trust,
         };
         loyal.and(process.joined(&call.sites))
+    }
+
+    /// Whether nothing speaks against a call's task by now, though that may not be much.
+    pub(super) fn is_unblemished(&self, call: ExchangeId) -> bool {
+        let Some(call) = self.calls.get(&call) else { return false };
+        let Some(process) = self.processes.get(&call.pid) else { return false };
+        let joined = |site| process.joined.get(site).is_some_and(|habit| habit.is_unblemished());
+        call.confirmed && call.sites.iter().all(joined)
     }
 
     /// Nobody will ask for a call's trust again.

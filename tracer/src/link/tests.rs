@@ -1,9 +1,10 @@
 //! Stories of requests and calls, told event by event, and the tree that comes out.
 
+mod callbacks;
+mod sdk;
 mod tasks;
 mod workers;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::*;
@@ -21,6 +22,8 @@ struct Story {
     offset: u32,
     /// Of each connection: which way bytes went last, and how often that changed.
     turns: HashMap<ConnId, (Direction, u32)>,
+    /// Of requests from now on.
+    target: &'static str,
     placed: Vec<Placed<&'static str>>,
 }
 
@@ -31,10 +34,11 @@ struct By {
     tid: u32,
     waits: u32,
     task: Option<Task>,
+    callback: Option<KernelTime>,
 }
 
 fn by(pid: u32, tid: u32, waits: u32) -> By {
-    By { pid, tid, waits, task: None }
+    By { pid, tid, waits, task: None, callback: None }
 }
 
 impl Story {
@@ -45,6 +49,7 @@ impl Story {
             now: 1_000 * MILLISECOND,
             offset: 0,
             turns: HashMap::new(),
+            target: "/",
             placed: Vec::new(),
         }
     }
@@ -65,6 +70,7 @@ impl Story {
             turn: turn.1,
             waits: by.waits,
             task: by.task,
+            callback: by.callback,
             head: &[],
             tail: &[],
             unreadable: None,
@@ -86,10 +92,12 @@ impl Story {
         let id = ExchangeId { conn: ConnId(conn), offset: StreamOffset(offset) };
         let end = |text: &str| End::new(Endpoint::Inet(text.parse::<SocketAddr>().unwrap()));
         let ends = Arc::new(Ends { local: end(ends.0), remote: end(ends.1), unix_pair: (0, 0) });
+        let post = headers.iter().any(|(name, _)| *name == "content-type");
         let request = RequestHead {
-            method: "GET".into(),
-            target: "/".into(),
+            method: if post { "POST".into() } else { "GET".into() },
+            target: self.target.into(),
             version: HttpVersion::Http11,
+            gateway: None,
             headers: headers
                 .iter()
                 .map(|(name, value)| ((*name).into(), (*value).into()))
@@ -353,7 +361,13 @@ fn what_came_of_a_call_is_never_its_cause() {
         let origin = Origin::Child { parent, kind, candidates: 2, confidence: None };
         family.decide(members[id], origin, &mut ids, &mut settled);
     }
-    let order: Vec<u64> = settled.iter().map(|settled| settled.held).collect();
+    let order: Vec<u64> = settled
+        .iter()
+        .filter_map(|settled| match settled {
+            Settled::Span { held, .. } => Some(*held),
+            Settled::Muted(_) => None,
+        })
+        .collect();
     assert_eq!(order, [3, 2, 1], "the one that closed the circle is the root");
 }
 
@@ -369,4 +383,19 @@ fn a_request_open_for_too_long_causes_no_more_calls() {
     assert_eq!(story.linker.counters().outlived, 1);
     let spans = story.finish();
     assert_eq!(spans["call"].origin, Origin::Root);
+}
+
+#[test]
+fn a_peer_that_is_called_without_requests_is_not_called_for_the_only_one() {
+    let mut story = Story::new();
+    let timer = by(1, 11, 0);
+    let check = story.call(9, timer);
+    story.end(check, timer, Role::Client, "check");
+    let request = story.request(1, by(1, 10, 0));
+    let again = story.call(9, timer);
+    story.end(again, timer, Role::Client, "again");
+    story.end(request, by(1, 10, 1), Role::Server, "request");
+    let spans = story.finish();
+    assert_eq!(spans["check"].origin, Origin::Root);
+    assert!(!is_child(&spans, "again", "request"));
 }

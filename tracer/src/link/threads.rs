@@ -11,8 +11,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Kind, Origin};
-use crate::event::{ConnId, KernelTime, Pid, Tid};
+use super::{Began, Kind, Origin};
+use crate::event::{ConnId, Endpoint, KernelTime, Pid, Tid};
 use crate::exchange::ExchangeId;
 
 /// Threads remembered at once; beyond, those silent longest are forgotten.
@@ -21,8 +21,14 @@ const MAX_THREADS: usize = 65_536;
 const MAX_DIALED: usize = 65_536;
 /// Nanoseconds after which a connection that was never used is forgotten.
 const DIALED_FOR: u64 = 120 * 1_000_000_000;
+/// Processes remembered at once, as many as the kernel half follows; the calls of further ones are
+/// roots.
+const MAX_PROCESSES: usize = 65_536;
 /// Unanswered requests of one process; beyond, nothing is concluded from threads.
 const MAX_OPEN: usize = 16_384;
+/// Called addresses remembered of one process; calls of further ones are not linked because only
+/// one request is open.
+const MAX_PEERS: usize = 256;
 /// Calls of one thread without a response in between; of further ones nothing is proven.
 const MAX_MADE: usize = 64;
 /// Cases that are needed before a process' habit counts.
@@ -57,6 +63,11 @@ impl Habit {
             self.cases /= 2;
             self.exceptions /= 2;
         }
+    }
+
+    /// Whether there are cases and no exceptions.
+    pub(super) fn is_unblemished(self) -> bool {
+        self.cases > 0 && self.exceptions == 0
     }
 
     pub(super) fn trust(self) -> Trust {
@@ -94,6 +105,8 @@ struct Made {
 struct Process {
     /// Unanswered requests, by who read them.
     open: HashMap<ExchangeId, (Tid, KernelTime)>,
+    /// Who is called, and how often because of a request.
+    peers: HashMap<Endpoint, Habit>,
     loyal: Habit,
     diligent: Habit,
     prompt: Habit,
@@ -160,6 +173,14 @@ impl Clue {
         }
     }
 
+    /// The parent, if it is known.
+    pub(super) fn parent(self) -> Option<ExchangeId> {
+        match self {
+            Self::Parent { parent, .. } => Some(parent),
+            Self::Root | Self::Unclear { .. } => None,
+        }
+    }
+
     /// What it means for the call; `None` if that is still open.
     pub(super) fn origin(self) -> Option<Origin> {
         match self {
@@ -175,7 +196,7 @@ impl Clue {
 /// All threads that were seen.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
-    threads: HashMap<Tid, Thread>,
+    by_id: HashMap<Tid, Thread>,
     processes: HashMap<Pid, Process>,
     dialed: HashMap<ConnId, (KernelTime, Spot)>,
 }
@@ -198,10 +219,10 @@ impl Threads {
         at: KernelTime,
         request: Option<ExchangeId>,
     ) {
-        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
+        if self.by_id.len() >= MAX_THREADS && !self.by_id.contains_key(&tid) {
             self.forget_silent();
         }
-        let thread = self.threads.entry(tid).or_default();
+        let thread = self.by_id.entry(tid).or_default();
         thread.baton = request;
         thread.waits = waits;
         thread.last = at;
@@ -209,22 +230,22 @@ impl Threads {
 
     /// A request began; `tid` read its first byte.
     pub(super) fn on_request(&mut self, id: ExchangeId, pid: Pid, tid: Tid, at: KernelTime) {
-        let process = self.processes.entry(pid).or_default();
+        let Some(process) = self.process(pid) else { return };
         if process.open.len() >= MAX_OPEN {
             return;
         }
         process.open.insert(id, (tid, at));
-        self.threads.entry(tid).or_default().open.insert(id);
+        self.by_id.entry(tid).or_default().open.insert(id);
     }
 
     /// A response began; `tid` wrote its first byte. Gives the calls it made since the last one.
     pub(super) fn on_response(&mut self, id: ExchangeId, pid: Pid, tid: Tid) -> Work {
         let Some(process) = self.processes.get_mut(&pid) else { return Work::default() };
         let Some(&(reader, began)) = process.open.get(&id) else { return Work::default() };
-        let alone = self.threads.get(&reader).is_some_and(|thread| thread.open.len() == 1);
+        let alone = self.by_id.get(&reader).is_some_and(|thread| thread.open.len() == 1);
         process.loyal.observe(reader == tid && alone);
 
-        let made = self.threads.get_mut(&tid).map(|thread| std::mem::take(&mut thread.made));
+        let made = self.by_id.get_mut(&tid).map(|thread| std::mem::take(&mut thread.made));
         let made = made.unwrap_or_default();
         for call in &made {
             process.diligent.observe(call.over && call.at >= began);
@@ -235,6 +256,11 @@ impl Threads {
         Work { own: ids(own), others: ids(others) }
     }
 
+    /// The unanswered requests of a process, in no order.
+    pub(super) fn open_requests(&self, pid: Pid) -> impl Iterator<Item = ExchangeId> {
+        self.processes.get(&pid).into_iter().flat_map(|process| process.open.keys().copied())
+    }
+
     /// Whether links of this kind are right in this process.
     pub(super) fn trust(&self, pid: Pid, kind: Kind) -> Trust {
         let Some(process) = self.processes.get(&pid) else { return Trust::Denied };
@@ -242,8 +268,14 @@ impl Threads {
             Kind::Thread => process.loyal.trust(),
             Kind::Worker => process.diligent.trust(),
             Kind::Tick => process.prompt.trust(),
-            // Not by threads, or always.
-            _ => Trust::Given,
+            Kind::Header
+            | Kind::Pair
+            | Kind::Coroutine
+            | Kind::Task
+            | Kind::RelatedTask
+            | Kind::Callback
+            | Kind::Sole
+            | Kind::Timing => Trust::Given,
         }
     }
 
@@ -251,7 +283,7 @@ impl Threads {
     pub(super) fn on_answered(&mut self, id: ExchangeId, pid: Pid) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let Some((reader, _)) = process.open.remove(&id) else { return };
-        if let Some(thread) = self.threads.get_mut(&reader) {
+        if let Some(thread) = self.by_id.get_mut(&reader) {
             thread.open.remove(&id);
         }
     }
@@ -267,7 +299,7 @@ impl Threads {
 
     /// A call is over; `tid` made it.
     pub(super) fn on_call_over(&mut self, id: ExchangeId, tid: Tid) {
-        if let Some(thread) = self.threads.get_mut(&tid)
+        if let Some(thread) = self.by_id.get_mut(&tid)
             && let Some(made) = thread.made.iter_mut().find(|made| made.call == id)
         {
             made.over = true;
@@ -278,16 +310,14 @@ impl Threads {
     /// other end.
     pub(super) fn on_call(
         &mut self,
-        id: ExchangeId,
-        pid: Pid,
-        tid: Tid,
+        began: &Began<'_>,
         waits: Option<u32>,
-        at: KernelTime,
         itself: Option<ExchangeId>,
     ) -> Clue {
+        let Began { id, pid, tid, at, .. } = *began;
         let dialed = self.dialed.remove(&id.conn).map(|(_, spot)| spot);
         let here = waits.map_or_else(Spot::default, |waits| self.spot(tid, waits));
-        let Some(process) = self.processes.get_mut(&pid) else { return Clue::Root };
+        let Some(process) = self.process(pid) else { return Clue::Root };
         let mine = itself.is_some_and(|itself| process.open.contains_key(&itself));
         let candidates = process.open.len() - usize::from(mine);
         let open = |id: &ExchangeId| process.open.contains_key(id) && Some(*id) != itself;
@@ -296,6 +326,14 @@ impl Threads {
             Some(spot) => spot.at_once.filter(open).or(here.at_once.filter(open)),
             None => here.at_once.filter(open),
         };
+        let peers = &mut process.peers;
+        let peer = began.ends.remote.endpoint();
+        let room = peers.len() < MAX_PEERS || peers.contains_key(peer);
+        let asked = room.then(|| {
+            let asked = peers.entry(peer.clone()).or_default();
+            asked.observe(candidates > 0);
+            *asked
+        });
         if candidates == 0 {
             return Clue::Root;
         }
@@ -310,9 +348,10 @@ impl Threads {
         if let Some((parent, kind)) = with(Trust::Given) {
             return Clue::Parent { parent, kind, candidates };
         }
-        let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1);
+        let asked = asked.is_some_and(|asked| asked.trust() != Trust::Denied);
+        let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1 && asked);
         let probable = with(Trust::Open);
-        let made = &mut self.threads.entry(tid).or_default().made;
+        let made = &mut self.by_id.entry(tid).or_default().made;
         if made.len() < MAX_MADE {
             made.push(Made { call: id, at, over: false });
         }
@@ -331,10 +370,10 @@ impl Threads {
     pub(super) fn on_gone(&mut self, pid: Pid) {
         if let Some(process) = self.processes.remove(&pid) {
             for (tid, _) in process.open.values() {
-                self.threads.remove(tid);
+                self.by_id.remove(tid);
             }
         }
-        self.threads.remove(&Tid(pid.0));
+        self.by_id.remove(&Tid(pid.0));
     }
 
     /// Forgets connections that were never used, and requests that have been open for longer than
@@ -342,7 +381,7 @@ impl Threads {
     pub(super) fn expire(&mut self, now: KernelTime, longest: u64) -> u64 {
         self.dialed.retain(|_, (at, _)| now.nanos_since(*at) < DIALED_FOR);
         let mut outlived = 0;
-        let threads = &mut self.threads;
+        let threads = &mut self.by_id;
         for process in self.processes.values_mut() {
             process.open.retain(|id, (reader, began)| {
                 let stays = now.nanos_since(*began) <= longest;
@@ -358,8 +397,13 @@ impl Threads {
         outlived
     }
 
+    fn process(&mut self, pid: Pid) -> Option<&mut Process> {
+        let room = self.processes.len() < MAX_PROCESSES || self.processes.contains_key(&pid);
+        room.then(|| self.processes.entry(pid).or_default())
+    }
+
     fn spot(&self, tid: Tid, waits: u32) -> Spot {
-        let Some(thread) = self.threads.get(&tid) else { return Spot::default() };
+        let Some(thread) = self.by_id.get(&tid) else { return Spot::default() };
         Spot {
             alone: thread.open.iter().next().copied().filter(|_| thread.open.len() == 1),
             at_once: thread.baton.filter(|_| thread.waits == waits),
@@ -368,14 +412,14 @@ impl Threads {
 
     /// Makes room by forgetting the older half of the threads that have nothing open.
     fn forget_silent(&mut self) {
-        let idle = self.threads.values().filter(|thread| thread.open.is_empty());
+        let idle = self.by_id.values().filter(|thread| thread.open.is_empty());
         let mut times: Vec<KernelTime> = idle.map(|thread| thread.last).collect();
         if times.is_empty() {
-            self.threads.clear();
+            self.by_id.clear();
             return;
         }
         let middle = times.len() / 2;
         let middle = *times.select_nth_unstable(middle).1;
-        self.threads.retain(|_, thread| !thread.open.is_empty() || thread.last > middle);
+        self.by_id.retain(|_, thread| !thread.open.is_empty() || thread.last > middle);
     }
 }

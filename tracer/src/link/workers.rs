@@ -37,6 +37,8 @@ pub(super) enum Told {
 struct Made {
     call: ExchangeId,
     at: KernelTime,
+    /// Its own other end, if that was seen before.
+    itself: Option<ExchangeId>,
     /// The task that made it.
     by: TaskId,
     /// The last in the row of those that wait for that one.
@@ -90,13 +92,15 @@ impl Told {
 }
 
 impl Workers {
-    /// A call began. Says what is known of its parent by now.
+    /// A call began. Says what is known of its parent by now; it cannot be `itself`, its own other
+    /// end.
     pub(super) fn on_call(
         &mut self,
         call: ExchangeId,
         pid: Pid,
         task: Option<Task>,
         at: KernelTime,
+        itself: Option<ExchangeId>,
     ) -> Told {
         let Some(task) = task.filter(Task::is_awaited) else { return Told::Nothing };
         let process = self.processes.entry(pid).or_default();
@@ -104,8 +108,9 @@ impl Workers {
             return Told::Nothing;
         }
         let outermost = outermost(task);
-        let writing = [task.id, outermost].into_iter().find_map(|it| process.writing.get(&it));
-        if let Some(request) = writing {
+        let mut writing =
+            [task.id, outermost].into_iter().filter_map(|it| process.writing.get(&it));
+        if let Some(request) = writing.find(|request| Some(**request) != itself) {
             return Told::Parent(*request);
         }
         if process.count >= MAX_MADE {
@@ -115,6 +120,7 @@ impl Workers {
         process.made.entry(outermost).or_default().push(Made {
             call,
             at,
+            itself,
             by: task.id,
             of: outermost,
         });
@@ -155,7 +161,7 @@ impl Workers {
             let own = made.by == task.id || made.of == task.id;
             if own { Kind::Task } else { Kind::RelatedTask }
         };
-        let in_time = |made: &Made| made.at >= began;
+        let in_time = |made: &Made| made.at >= began && made.itself != Some(request);
         work.into_iter().map(|made| (made.call, in_time(&made).then(|| kind(&made)))).collect()
     }
 

@@ -3,11 +3,15 @@
 //! One module a protocol, one trait for all. Must not know processes beyond their pid, how bytes
 //! were captured, or what becomes of an exchange.
 
+pub mod fastcgi;
+mod fields;
 pub mod http1;
 mod observation;
+mod slots;
 
 pub use observation::{LossReason, Observation, Verdict};
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{Closed, ConnId, Direction, KernelTime, Pid, StreamOffset, Tid};
@@ -27,6 +31,13 @@ pub struct Host<'a> {
     pub buffered: &'a mut usize,
     /// Findings.
     pub out: &'a mut Vec<Observation>,
+}
+
+impl Host<'_> {
+    /// Counts exchanges that were never announced.
+    fn lose(&mut self, reason: LossReason, exchanges: u32) {
+        self.out.push(Observation::Lost { conn: self.conn, id: None, reason, exchanges });
+    }
 }
 
 /// Bounds on memory.
@@ -108,7 +119,7 @@ pub enum Likeness {
 }
 
 /// The state machine of one connection that (probably) speaks a protocol.
-pub trait Protocol {
+pub trait Protocol: fmt::Debug + Send {
     /// Judges the first bytes of a message.
     fn likeness(start: &[u8]) -> Likeness
     where

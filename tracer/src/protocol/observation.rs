@@ -41,6 +41,16 @@ pub enum Observation {
         /// When it did.
         at: KernelTime,
     },
+    /// The beginning of an announced request's body, as far as one call moved it. Only of
+    /// requests that carry telemetry.
+    Exported {
+        /// Which end is observed.
+        role: Role,
+        /// Process that read (server) or wrote (client) it.
+        pid: Pid,
+        /// What is known of the body.
+        body: Box<[u8]>,
+    },
     /// An exchange ended, well or badly.
     Finished(Box<Exchange>),
     /// What the connection turned out to be. Each verdict is given once a connection.
@@ -67,7 +77,7 @@ pub enum Observation {
 /// What to do with a connection from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It speaks HTTP: report everything.
+    /// It carries HTTP requests: report everything.
     Http,
     /// Nothing more will come of it: report nothing.
     Ignore,
@@ -89,10 +99,14 @@ pub enum LossReason {
     HeadTooLarge,
     /// A message head has more fields than the parser takes.
     TooManyHeaders,
-    /// A message head is not HTTP/1.x.
+    /// A message head is not what its protocol wants it to be.
     BadHead,
     /// More requests were waiting for a response than the queue takes.
     PipelineFull,
+    /// The connection carried another request at the time, told apart by numbers.
+    Multiplexed,
+    /// An application was not asked to respond, but to authorize or to filter.
+    NotResponder,
     /// Incomplete heads of all connections fill [`Limits::buffered_bytes`](super::Limits).
     BuffersFull,
     /// Stream offsets went backwards, or requests and responses could not be told apart.

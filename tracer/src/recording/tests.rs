@@ -60,6 +60,7 @@ fn process() -> Process {
         since: KernelTime(9),
         executable: Some("/usr/bin/node".into()),
         name_source: ServiceNameSource::Program,
+        instrumented: true,
         resource: Arc::new(resource),
     }
 }
@@ -76,6 +77,7 @@ fn data<'a>(number: u64, head: &'a [u8], tail: &'a [u8]) -> Entry<'a> {
         turn: 1,
         waits: 3,
         task: Some(Task { id: TaskId(4), parent: Some(TaskId(1)), site: CodeAddress(9) }),
+        callback: Some(KernelTime(number)),
         head,
         tail,
         unreadable: None,

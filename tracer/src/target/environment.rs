@@ -14,6 +14,8 @@ pub(super) struct ServiceVariables {
     pub(super) resource_attributes: Option<String>,
     /// `HOSTNAME`; names the container or the pod for a process inside one.
     pub(super) hostname: Option<String>,
+    /// Whether it sets up an OpenTelemetry SDK that exports spans.
+    pub(super) sets_up_sdk: bool,
 }
 
 impl ServiceVariables {
@@ -21,10 +23,23 @@ impl ServiceVariables {
     /// empty values count as absent, as the OpenTelemetry specification has it.
     pub(super) fn parse(block: &[u8]) -> Self {
         let mut found = Self::default();
+        let mut disabled = false;
         let whole = block.iter().rposition(|&byte| byte == 0).unwrap_or(0);
         for variable in block[..whole].split(|&byte| byte == 0) {
             let Some(equals) = variable.iter().position(|&byte| byte == b'=') else { continue };
             let (name, value) = (&variable[..equals], &variable[equals + 1..]);
+            match name {
+                b"OTEL_SDK_DISABLED" => disabled = value.eq_ignore_ascii_case(b"true"),
+                b"OTEL_TRACES_EXPORTER" => disabled |= value.eq_ignore_ascii_case(b"none"),
+                b"OTEL_EXPORTER_OTLP_ENDPOINT" | b"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" => {
+                    found.sets_up_sdk |= !value.is_empty();
+                }
+                // How programs are instrumented without their knowledge.
+                b"PYTHONPATH" | b"NODE_OPTIONS" | b"JAVA_TOOL_OPTIONS" => {
+                    found.sets_up_sdk |= str::from_utf8(value).is_ok_and(loads_sdk);
+                }
+                _ => {}
+            }
             let slot = match name {
                 b"OTEL_SERVICE_NAME" => &mut found.service_name,
                 b"OTEL_RESOURCE_ATTRIBUTES" => &mut found.resource_attributes,
@@ -37,6 +52,7 @@ impl ServiceVariables {
                 *slot = Some(value.to_owned());
             }
         }
+        found.sets_up_sdk &= !disabled;
         found
     }
 
@@ -46,8 +62,13 @@ impl ServiceVariables {
             service_name: self.service_name.or(other.service_name),
             resource_attributes: self.resource_attributes.or(other.resource_attributes),
             hostname: self.hostname.or(other.hostname),
+            sets_up_sdk: self.sets_up_sdk || other.sets_up_sdk,
         }
     }
+}
+
+fn loads_sdk(options: &str) -> bool {
+    options.contains("opentelemetry")
 }
 
 /// Why `OTEL_RESOURCE_ATTRIBUTES` was discarded as a whole. Does not quote the value.
@@ -116,6 +137,20 @@ mod tests {
         assert_eq!(found.service_name.as_deref(), Some("shop"));
         assert_eq!(found.hostname.as_deref(), Some("web"));
         assert_eq!(found.resource_attributes, None);
+    }
+
+    #[test]
+    fn an_environment_that_sets_up_an_sdk() {
+        let sets_up = |block: &[u8]| ServiceVariables::parse(block).sets_up_sdk;
+        let path = b"PYTHONPATH=/v/site-packages/opentelemetry/instrumentation/auto:/srv\0";
+        assert!(sets_up(path));
+        assert!(sets_up(b"NODE_OPTIONS=--require @opentelemetry/auto-instrumentations-node\0"));
+        assert!(sets_up(b"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318\0"));
+        assert!(!sets_up(b"OTEL_SERVICE_NAME=shop\0OTEL_EXPORTER_OTLP_ENDPOINT=\0"));
+        assert!(!sets_up(b"PYTHONPATH=/srv\0NODE_OPTIONS=--inspect\0"));
+        let none = b"OTEL_TRACES_EXPORTER=none\0";
+        assert!(!sets_up(&[path.as_slice(), none].concat()));
+        assert!(!sets_up(&[b"OTEL_SDK_DISABLED=true\0".as_slice(), path].concat()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
+use super::process_context::ProcessContext;
 use super::sockets::Socket;
 use super::{Process, Resolver, Scanner, Selection, ServiceNameSource, Why};
 use crate::event::{KernelTime, Pid};
@@ -42,6 +43,32 @@ pub struct Row {
     pub unix_paths: Vec<String>,
     /// Whether it holds connections.
     pub connected: bool,
+    /// How it shows that it reports spans of its own, if it does.
+    pub instrumented: Option<Instrumented>,
+}
+
+/// What shows, from outside and at one look, that a program reports spans of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Instrumented {
+    /// This SDK publishes its resource as process context.
+    ProcessContext(String),
+    /// Its environment or command line sets one up.
+    SetUp,
+    /// It is connected to a port that collectors of telemetry listen on: it seems to export.
+    Exports(u16),
+}
+
+impl fmt::Display for Instrumented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProcessContext(sdk) => write!(f, "is instrumented (by {sdk})"),
+            Self::SetUp => write!(f, "seems to be instrumented (by its environment)"),
+            Self::Exports(port) => {
+                write!(f, "seems to be instrumented (by its use of port {port})")
+            }
+        }
+    }
 }
 
 impl Listing {
@@ -59,7 +86,8 @@ impl Listing {
             }
             let process = resolver.running(pid, KernelTime(u64::MAX), ResourceId(0))?;
             let decision = scanner.running(pid)?;
-            Some(Row::new(&process, sockets, decision.traced, decision.why))
+            let context = resolver.process_context(pid);
+            Some(Row::new(&process, sockets, decision.traced, decision.why, context.as_ref()))
         });
         let processes = rows.collect();
         Self { processes, hidden }
@@ -67,7 +95,13 @@ impl Listing {
 }
 
 impl Row {
-    fn new(process: &Process, sockets: Vec<Socket>, traced: bool, why: Why) -> Self {
+    fn new(
+        process: &Process,
+        sockets: Vec<Socket>,
+        traced: bool,
+        why: Why,
+        context: Option<&ProcessContext>,
+    ) -> Self {
         let executable = process.executable.as_ref();
         let mut row = Self {
             pid: process.pid.0,
@@ -79,12 +113,22 @@ impl Row {
             ports: Vec::new(),
             unix_paths: Vec::new(),
             connected: false,
+            instrumented: match context {
+                Some(context) => Some(Instrumented::ProcessContext(context.sdk())),
+                None => process.instrumented.then_some(Instrumented::SetUp),
+            },
         };
         for socket in sockets {
             match socket {
                 Socket::Listening(port) => row.ports.push(port),
                 Socket::UnixListening(path) => row.unix_paths.push(path),
-                Socket::Connected { .. } | Socket::UnixConnected => row.connected = true,
+                Socket::Connected { collector, .. } => {
+                    row.connected = true;
+                    if let (None, Some(port)) = (&row.instrumented, collector) {
+                        row.instrumented = Some(Instrumented::Exports(port));
+                    }
+                }
+                Socket::UnixConnected => row.connected = true,
             }
         }
         row
@@ -114,6 +158,13 @@ impl fmt::Display for Listing {
             let traced = if row.traced { "yes" } else { "no" };
             let (service, listens) = (&row.service_name, row.listens());
             write_line(f, [&pid, traced, service, &source, name, &listens, &why])?;
+        }
+        for row in &self.processes {
+            if let Some(instrumented) = &row.instrumented {
+                let line =
+                    format!("{} {instrumented}: what its SDK reports is left to it", row.pid);
+                writeln!(f, "{}", cut(&line, WIDTH))?;
+            }
         }
         let traced = self.processes.iter().filter(|row| row.traced).count();
         writeln!(f, "{} processes with stream sockets, {traced} traced", self.processes.len())?;
@@ -200,6 +251,26 @@ PID     TRACED SERVICE          NAMED BY          EXECUTABLE   LISTENS      WHY
     }
 
     #[test]
+    fn instrumented_processes_are_named_with_what_shows_it() {
+        let mut listing = listing();
+        let sdk = "opentelemetry python 1.45.0".to_owned();
+        listing.processes[0].instrumented = Some(Instrumented::Exports(4317));
+        listing.processes[1].instrumented = Some(Instrumented::ProcessContext(sdk));
+        let text = listing.to_string();
+        let lines: Vec<&str> = text.lines().skip(3).take(2).collect();
+        let expected = [
+            "7 seems to be instrumented (by its use of port 4317): what its SDK reports is left to it",
+            "8 is instrumented (by opentelemetry python 1.45.0): what its SDK reports is left to it",
+        ];
+        assert_eq!(lines, expected);
+        let json = serde_json::to_value(&listing).expect("serializable");
+        let instrumented = |row: usize| json["processes"][row]["instrumented"].clone();
+        assert_eq!(instrumented(0), serde_json::json!({"exports": 4317}));
+        let context = serde_json::json!({"process_context": "opentelemetry python 1.45.0"});
+        assert_eq!(instrumented(1), context);
+    }
+
+    #[test]
     fn hidden_processes_are_not_passed_over_in_silence() {
         let listing = Listing { hidden: 3, ..listing() };
         let text = listing.to_string();
@@ -212,7 +283,7 @@ PID     TRACED SERVICE          NAMED BY          EXECUTABLE   LISTENS      WHY
         let expected = serde_json::json!({
             "pid": 7, "executable": "/usr/sbin/nginx", "service_name": "nginx",
             "service_name_source": "executable", "traced": true, "why": "matches --exe 'nginx'",
-            "ports": [80, 443], "unix_paths": [], "connected": true,
+            "ports": [80, 443], "unix_paths": [], "connected": true, "instrumented": null,
         });
         assert_eq!(json["processes"][0], expected);
     }

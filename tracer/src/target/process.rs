@@ -12,13 +12,14 @@ use super::cgroup::{self, Hierarchy};
 use super::clock::{ClockSource, Clocks};
 use super::container::Container;
 use super::environment::{ServiceVariables, resource_attributes};
+use super::process_context::ProcessContext;
 use super::procfs::{ProcessDir, Stat};
 use super::program::{CONTENTS_NEEDED, Program, Runtime};
 use super::resource::Facts;
 use super::service_name::Evidence;
 use super::{Host, HostFs, ServiceNameSource, StartTicks};
 use crate::event::{KernelTime, Pid, ProcessSeen};
-use crate::trace::{Resource, ResourceId};
+use crate::trace::{Resource, ResourceId, Value};
 
 /// A process as spans need it, from one `exec` to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub struct Process {
     pub executable: Option<PathBuf>,
     /// Who gave the service its name.
     pub name_source: ServiceNameSource,
+    /// It seems to have an SDK that reports spans of its own.
+    pub instrumented: bool,
     /// What its spans carry.
     pub resource: Arc<Resource>,
 }
@@ -40,7 +43,7 @@ impl Process {
     pub(super) fn unknown(pid: Pid, since: KernelTime, id: ResourceId, host: &Host) -> Self {
         let (service, name_source) = Evidence::default().service_name();
         let resource = Arc::new(Facts::new(pid, service).resource(id, host));
-        Self { pid, since, executable: None, name_source, resource }
+        Self { pid, since, executable: None, name_source, instrumented: false, resource }
     }
 }
 
@@ -66,6 +69,7 @@ struct Gathered {
     cgroups: String,
     owner: Option<u32>,
     runtime: Option<Runtime>,
+    context: Option<ProcessContext>,
 }
 
 impl Resolver {
@@ -129,6 +133,11 @@ impl Resolver {
         Some(self.judge(pid, since, gathered, id, clocks))
     }
 
+    /// What a running process' SDK publishes of its resource.
+    pub(super) fn process_context(&self, pid: Pid) -> Option<ProcessContext> {
+        ProcessContext::read(&self.fs.process(pid))
+    }
+
     /// The control groups.
     pub(super) fn hierarchy(&self) -> MutexGuard<'_, Hierarchy> {
         // A panic elsewhere cannot leave its cache wrong, only incomplete.
@@ -166,7 +175,9 @@ impl Resolver {
             comm: &gathered.comm,
             directory: gathered.directory.as_deref(),
         };
+        let context = gathered.context.as_ref();
         let (service, name_source) = Evidence {
+            process_context: context.and_then(|context| context.text("service.name")),
             otel_service_name: gathered.variables.service_name.as_deref(),
             resource_attributes: &stated,
             container: container.as_ref(),
@@ -174,6 +185,9 @@ impl Resolver {
             program: program.name().as_ref(),
         }
         .service_name();
+        let published = context.map(ProcessContext::attributes).unwrap_or_default().to_vec();
+        let stated = stated.into_iter().map(|(key, value)| (key, Value::Text(value.into())));
+        let stated = published.into_iter().chain(stated).collect();
         let facts = Facts {
             started: gathered.started,
             created: gathered.started.map(|started| clocks.unix_nanos(started)),
@@ -190,7 +204,10 @@ impl Resolver {
             ..Facts::new(pid, service)
         };
         let resource = Arc::new(facts.resource(id, &self.host));
-        Process { pid, since, executable: gathered.executable, name_source, resource }
+        let instrumented = context.is_some()
+            || gathered.variables.sets_up_sdk
+            || gathered.arguments.iter().any(|argument| is_sdk_agent(argument));
+        Process { pid, since, executable: gathered.executable, name_source, instrumented, resource }
     }
 }
 
@@ -209,9 +226,15 @@ fn gather(directory: &ProcessDir, right: impl Fn(&Stat) -> bool) -> Option<Gathe
         cgroups: directory.cgroups().unwrap_or_default(),
         owner: directory.owner(),
         runtime: Runtime::of_contents(&contents),
+        context: ProcessContext::read(directory),
     };
     // The id may have passed to another process between two reads.
     (directory.stat()?.started == stat.started).then_some(gathered)
+}
+
+/// Whether an argument loads OpenTelemetry's agent into a Java program.
+fn is_sdk_agent(argument: &str) -> bool {
+    argument.starts_with("-javaagent:") && argument.contains("opentelemetry")
 }
 
 /// Splits a block of arguments. Rewritten titles are padded with NULs, which are no arguments.

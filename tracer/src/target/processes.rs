@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::process_context::ProcessContext;
 use super::{Host, Process, Resolver};
 use crate::event::{KernelTime, Pid, ProcessSeen};
 use crate::trace::ResourceId;
@@ -16,6 +17,12 @@ const MAX_PROCESSES: usize = 16_384;
 const MAX_HISTORY: usize = 4;
 /// How long a gone process is kept: an exchange it left open still ends after it.
 const GRACE_NANOS: u64 = 30_000_000_000;
+
+/// Nanoseconds from the first look at what a process' SDK publishes to the second: an SDK may start
+/// late, and change its mind. Each further pause is twice as long as the one before.
+const FIRST_PAUSE: u64 = 1_000_000_000;
+/// The longest such pause.
+const LONGEST_PAUSE: u64 = 64_000_000_000;
 
 /// What the table did, since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +55,15 @@ struct Known {
     gone: Option<KernelTime>,
     /// Order of arrival in the table.
     entry: u64,
+    /// What the process' SDK publishes, when last looked at.
+    published: Option<Published>,
+}
+
+#[derive(Debug)]
+struct Published {
+    context: Option<ProcessContext>,
+    next_look: KernelTime,
+    pause: u64,
 }
 
 impl Processes {
@@ -95,7 +111,11 @@ impl Processes {
         if let Some(known) = self.known.get_mut(&pid) {
             known.gone = None;
             let at = known.history.partition_point(|earlier| earlier.since <= process.since);
-            known.history.insert(at, process);
+            match at.checked_sub(1).and_then(|before| known.history.get_mut(before)) {
+                // The same program, of which more is known.
+                Some(before) if before.since == process.since => *before = process,
+                _ => known.history.insert(at, process),
+            }
             if known.history.len() > MAX_HISTORY {
                 known.history.pop_front();
             }
@@ -106,7 +126,8 @@ impl Processes {
         }
         let entry = self.next_entry;
         self.next_entry += 1;
-        self.known.insert(pid, Known { history: VecDeque::from([process]), gone: None, entry });
+        let history = VecDeque::from([process]);
+        self.known.insert(pid, Known { history, gone: None, entry, published: None });
     }
 
     /// The process exited; it stays known for a while.
@@ -127,6 +148,32 @@ impl Processes {
         {
             self.gone.pop_front();
             self.forget(pid, time);
+        }
+    }
+
+    /// Looks, now and then, at what the SDK of a process publishes, and resolves the process anew
+    /// if that has changed.
+    pub fn look_again(&mut self, pid: Pid, now: KernelTime) {
+        let (Some(resolver), Some(known)) = (&self.resolver, self.known.get_mut(&pid)) else {
+            return;
+        };
+        let pause = match &known.published {
+            _ if known.gone.is_some() => return,
+            Some(published) if now < published.next_look => return,
+            Some(published) => (published.pause * 2).min(LONGEST_PAUSE),
+            None => FIRST_PAUSE,
+        };
+        let context = resolver.process_context(pid);
+        let before = known.published.take().and_then(|published| published.context);
+        let changed = context.is_some() && context != before;
+        let next_look = KernelTime(now.0.saturating_add(pause));
+        known.published = Some(Published { context, next_look, pause });
+        let Some(newest) = known.history.back().filter(|_| changed) else { return };
+        let (since, resolver) = (newest.since, Arc::clone(resolver));
+        let id = self.resource_id();
+        if let Some(process) = resolver.running(pid, now, id) {
+            self.counts.resolved += 1;
+            self.insert(Arc::new(Process { since, ..process }));
         }
     }
 
@@ -305,6 +352,35 @@ mod tests {
         host.process(9).stat("nginx", 1, 1000).executable("/usr/sbin/nginx");
         assert_eq!(service_at(&mut processes, 9, 20), "nginx");
         assert_eq!(processes.counts(), ProcessCounts { resolved: 1, ..ProcessCounts::default() });
+    }
+
+    /// An SDK publishes only once it runs; what it says then holds for the process from its start.
+    #[test]
+    fn what_an_sdk_publishes_names_the_process_from_then_on() {
+        let (host, mut processes) = table();
+        let process = host.process(9);
+        process.stat("python3", 1, 1000).executable("/usr/bin/python3").file("maps", "");
+        assert_eq!(service_at(&mut processes, 9, 20), "python3");
+        processes.look_again(Pid(9), KernelTime(20 * SECOND));
+        assert_eq!(service_at(&mut processes, 9, 20), "python3");
+
+        let attribute = [b"\x0a\x0cservice.name\x12\x06\x0a\x04".as_slice(), b"shop"].concat();
+        let resource = [&[0x0a, attribute.len() as u8], &*attribute].concat();
+        let payload = [&[0x0a, resource.len() as u8], &*resource].concat();
+        let mut header = b"OTEL_CTX".to_vec();
+        header.extend([2u32, payload.len() as u32].map(u32::to_ne_bytes).concat());
+        header.extend([1u64, 0x7100].map(u64::to_ne_bytes).concat());
+        process.memory(&[(0x7000, &header), (0x7100, &payload)]);
+        process.file("maps", "7000-8000 rw-p 00000000 00:01 1  /memfd:OTEL_CTX (deleted)\n");
+        processes.look_again(Pid(9), KernelTime(20 * SECOND + SECOND / 2));
+        assert_eq!(service_at(&mut processes, 9, 20), "python3", "not yet looked at again");
+        processes.look_again(Pid(9), KernelTime(21 * SECOND));
+        assert_eq!(service_at(&mut processes, 9, 20), "shop", "of what began before, too");
+        assert!(processes.get(Pid(9)).expect("known").instrumented);
+        let resolved = processes.counts().resolved;
+        processes.look_again(Pid(9), KernelTime(100 * SECOND));
+        assert_eq!(processes.counts().resolved, resolved, "nothing changed");
+        assert_eq!(processes.known[&Pid(9)].history.len(), 1);
     }
 
     #[test]

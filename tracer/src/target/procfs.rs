@@ -5,8 +5,9 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::StartTicks;
@@ -16,6 +17,10 @@ use crate::event::Pid;
 const MAX_FILE: u64 = 256 * 1024;
 /// Most bytes read of an argument or environment block; the kernel's own default limit on both.
 const MAX_BLOCK: u64 = 2 * 1024 * 1024;
+/// Most bytes read of a list of mappings.
+const MAX_MAPPINGS: u64 = 64 * 1024 * 1024;
+/// Most mappings of one name.
+const MAX_NAMESAKES: usize = 16;
 /// Most descriptors looked at in one process.
 const MAX_DESCRIPTORS: usize = 65_536;
 
@@ -146,6 +151,27 @@ impl ProcessDir {
             let target = fs::read_link(entry.ok()?.path()).ok()?;
             inode_in_brackets(target.as_os_str().as_bytes(), b"socket:[")
         })
+    }
+
+    /// Where the mappings with such a name begin.
+    pub(super) fn mappings(&self, named: impl Fn(&str) -> bool) -> Vec<u64> {
+        let Ok(file) = File::open(self.0.join("maps")) else { return Vec::new() };
+        let lines = BufReader::new(file.take(MAX_MAPPINGS)).split(b'\n').map_while(Result::ok);
+        // `begin-end permissions offset device inode  name`; few lines are of interest.
+        let begin = |line: Vec<u8>| {
+            let name = line.splitn(6, |byte| *byte == b' ').nth(5)?.trim_ascii_start();
+            let name = std::str::from_utf8(name).ok().filter(|name| named(name));
+            let end = line.iter().position(|byte| *byte == b'-').filter(|_| name.is_some())?;
+            u64::from_str_radix(std::str::from_utf8(&line[..end]).ok()?, 16).ok()
+        };
+        lines.filter_map(begin).take(MAX_NAMESAKES).collect()
+    }
+
+    /// So many bytes of its memory; `None` unless all of them can be read.
+    pub(super) fn memory(&self, address: u64, len: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        File::open(self.0.join("mem")).ok()?.read_exact_at(&mut bytes, address).ok()?;
+        Some(bytes)
     }
 
     /// Whether it exists but hides its descriptors from the agent.

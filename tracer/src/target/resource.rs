@@ -34,8 +34,8 @@ pub(super) struct Facts<'a> {
     pub(super) owner: Option<u32>,
     pub(super) runtime: Option<Runtime>,
     pub(super) container: Option<&'a Container>,
-    /// What the process's own `OTEL_RESOURCE_ATTRIBUTES` states; wins over what was observed.
-    pub(super) stated: Vec<(String, String)>,
+    /// What the process states of itself, strongest first; wins over what was observed.
+    pub(super) stated: Vec<(String, Value)>,
 }
 
 impl Facts<'_> {
@@ -68,7 +68,7 @@ impl Facts<'_> {
         attributes.put("telemetry.distro.name", Some("tracer"));
         attributes.put("telemetry.distro.version", Some(env!("CARGO_PKG_VERSION")));
         for (key, value) in self.stated {
-            attributes.put(Cow::Owned(key), Some(value));
+            attributes.put_value(Cow::Owned(key), value);
         }
         attributes.put("service.instance.id", Some(instance_id(host, self.pid, self.started)));
         attributes.put_value("process.pid", Value::Int(i64::from(self.pid.0)));

@@ -11,6 +11,8 @@ use super::program::ProgramName;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceNameSource {
+    /// The process's own SDK, which publishes its resource as process context.
+    ProcessContext,
     /// The process's own `OTEL_SERVICE_NAME`.
     OtelServiceName,
     /// `service.name` in the process's own `OTEL_RESOURCE_ATTRIBUTES`.
@@ -32,6 +34,7 @@ pub enum ServiceNameSource {
 impl fmt::Display for ServiceNameSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::ProcessContext => "process context",
             Self::OtelServiceName => "OTEL_SERVICE_NAME",
             Self::OtelResourceAttributes => "OTEL_RESOURCE_ATTRIBUTES",
             Self::Container => "container",
@@ -47,6 +50,7 @@ impl fmt::Display for ServiceNameSource {
 /// Everything that might name a service.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Evidence<'a> {
+    pub(super) process_context: Option<&'a str>,
     pub(super) otel_service_name: Option<&'a str>,
     pub(super) resource_attributes: &'a [(String, String)],
     pub(super) container: Option<&'a Container>,
@@ -60,6 +64,7 @@ impl Evidence<'_> {
         use ServiceNameSource as Source;
         let attribute = self.resource_attributes.iter().find(|(key, _)| key == "service.name");
         let stated = [
+            (self.process_context, Source::ProcessContext),
             (self.otel_service_name, Source::OtelServiceName),
             (attribute.map(|(_, value)| &**value), Source::OtelResourceAttributes),
             (self.container.and_then(|found| found.service.as_deref()), Source::Container),
@@ -90,6 +95,7 @@ mod tests {
         let attributes = [("service.name".to_owned(), "from-attributes".to_owned())];
         let program = ProgramName::Script("from-script".into());
         let mut evidence = Evidence {
+            process_context: Some("from-context"),
             otel_service_name: Some("from-name"),
             resource_attributes: &attributes,
             container: Some(&container),
@@ -100,6 +106,7 @@ mod tests {
             assert_eq!(evidence.service_name(), (name.to_owned(), source));
             weaken(&mut evidence);
         };
+        expect(|e| e.process_context = None, "from-context", ServiceNameSource::ProcessContext);
         expect(|e| e.otel_service_name = None, "from-name", ServiceNameSource::OtelServiceName);
         expect(
             |e| e.resource_attributes = &[],

@@ -21,6 +21,8 @@ pub(super) enum Socket {
         port: u16,
         /// Whether the port is one that somebody in the namespace listens on.
         served: bool,
+        /// The other end's port, if that is one that collectors of telemetry listen on.
+        collector: Option<u16>,
     },
     /// Accepts connections on this path (`@name` in the abstract space).
     UnixListening(String),
@@ -28,11 +30,14 @@ pub(super) enum Socket {
     UnixConnected,
 }
 
+/// Registered ports of OTLP over gRPC and over HTTP.
+const COLLECTORS: [u16; 2] = [4317, 4318];
+
 impl Socket {
     /// The port that the process serves by this socket.
     pub(super) fn served_port(&self) -> Option<u16> {
         match *self {
-            Self::Listening(port) | Self::Connected { port, served: true } => Some(port),
+            Self::Listening(port) | Self::Connected { port, served: true, .. } => Some(port),
             _ => None,
         }
     }
@@ -70,7 +75,7 @@ fn read_table(process: &ProcessDir) -> HashMap<u64, Socket> {
         })
         .collect();
     for socket in sockets.values_mut() {
-        if let Socket::Connected { port, served } = socket {
+        if let Socket::Connected { port, served, .. } = socket {
             *served = listening.contains(port);
         }
     }
@@ -91,12 +96,16 @@ fn tcp(line: &str) -> Option<(u64, Socket)> {
     const LISTEN: &str = "0A";
     const TIME_WAIT: &str = "06";
     let mut fields = line.split_ascii_whitespace();
-    let (_, port) = fields.nth(1)?.rsplit_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let socket = match fields.nth(1)? {
-        LISTEN => Socket::Listening(port),
+    let port = |address: &str| {
+        let (_, port) = address.rsplit_once(':')?;
+        u16::from_str_radix(port, 16).ok()
+    };
+    let local = port(fields.nth(1)?)?;
+    let collector = port(fields.next()?).filter(|port| COLLECTORS.contains(port));
+    let socket = match fields.next()? {
+        LISTEN => Socket::Listening(local),
         TIME_WAIT => return None,
-        _ => Socket::Connected { port, served: false },
+        _ => Socket::Connected { port: local, served: false, collector },
     };
     Some((fields.nth(5)?.parse().ok()?, socket))
 }
@@ -144,8 +153,9 @@ mod tests {
         let own = HostFs::default().process(Pid(std::process::id()));
         let sockets = SocketTables::default().of(&own);
         assert!(sockets.contains(&Socket::Listening(port)));
-        assert!(sockets.contains(&Socket::Connected { port, served: true }));
-        assert!(sockets.contains(&Socket::Connected { port: client_port, served: false }));
+        let connected = |port, served| Socket::Connected { port, served, collector: None };
+        assert!(sockets.contains(&connected(port, true)));
+        assert!(sockets.contains(&connected(client_port, false)));
         let path = path.to_str().expect("UTF-8").to_owned();
         assert!(sockets.contains(&Socket::UnixListening(path)));
     }
@@ -159,6 +169,15 @@ mod tests {
         assert_eq!(tables.of(&host.fs().process(Pid(7))), [Socket::Listening(80)]);
         assert_eq!(tables.of(&host.fs().process(Pid(8))), [Socket::Listening(81)]);
         assert_eq!(tables.of(&host.fs().process(Pid(9))), []);
+    }
+
+    #[test]
+    fn connections_to_collectors_are_noted() {
+        let line = |remote| format!("0: 0100007F:9C40 0100007F:{remote} 01 0:0 00:0 0 0 0 5 1");
+        for (remote, collector) in [("10DD", Some(4317)), ("10DE", Some(4318)), ("0050", None)] {
+            let socket = Socket::Connected { port: 40_000, served: false, collector };
+            assert_eq!(tcp(&line(remote)), Some((5, socket)));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A host made of files in a temporary directory, for the unit tests of [`super`].
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -90,6 +90,15 @@ impl FakeProcess {
 
     pub(super) fn file(&self, name: &str, contents: &str) -> &Self {
         write(&self.0.join(name), contents);
+        self
+    }
+
+    /// Some of its memory.
+    pub(super) fn memory(&self, parts: &[(u64, &[u8])]) -> &Self {
+        let file = fs::File::create(self.0.join("mem")).expect("a file");
+        for (address, bytes) in parts {
+            file.write_all_at(bytes, *address).expect("a sparse file");
+        }
         self
     }
 

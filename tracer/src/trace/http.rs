@@ -12,8 +12,14 @@
 //!   that names none; on a client it falls back to the port it is connected to first.
 //! - `network.protocol.version` is the lower one of request and response: what both ends speak.
 //! - `url.path` is left out for `CONNECT`, whose target has no path, and is `*` for `OPTIONS *`.
+//! - A request handed on by `FastCGI` is an HTTP request of both ends, because that is what is asked
+//!   and answered: `network.protocol.name` and `.version` say what carries it. URL, server and
+//!   client of the application's span are those of the web server's client; `server.address` and
+//!   `server.port` of the web server's own client span are where it connects to.
 
 mod address;
+mod gateway;
+mod network;
 mod target;
 
 use std::borrow::Cow;
@@ -28,7 +34,7 @@ use super::route::{RoutePattern, RouteTable};
 use super::semconv::{KNOWN_METHODS, OTHER, attribute, error_type};
 use super::span::{Link, Span, SpanKind, Status, Value};
 use crate::event::ClockOffset;
-use crate::exchange::{End, Exchange, Field, HeaderInterest, HttpVersion, Outcome, Role};
+use crate::exchange::{End, Exchange, Field, HeaderInterest, Outcome, Role};
 use crate::link::Origin;
 use address::{Authority, Headers, unnamed_authority};
 use target::Target;
@@ -123,7 +129,7 @@ impl SpanBuilder {
             attributes.text(attribute::HTTP_ROUTE, route);
         }
 
-        describe_network(exchange, &mut attributes);
+        network::describe(exchange, &mut attributes);
         if let Some(response) = &exchange.response {
             attributes.int(attribute::HTTP_RESPONSE_STATUS_CODE, i64::from(response.status));
         }
@@ -180,7 +186,9 @@ impl SpanBuilder {
         attributes: &mut Attributes,
     ) {
         let headers = Headers::read(&exchange.request.headers);
-        let scheme = headers.forwarded_scheme().or(target.scheme).unwrap_or(DEFAULT_SCHEME);
+        let gateway = exchange.request.gateway.as_deref();
+        let scheme = headers.forwarded_scheme().or(target.scheme).or(gateway::scheme(gateway));
+        let scheme = scheme.unwrap_or(DEFAULT_SCHEME);
         let default_port = default_port(scheme);
         attributes.text(attribute::URL_SCHEME, scheme);
         if !target.path.is_empty() {
@@ -191,16 +199,20 @@ impl SpanBuilder {
             attributes.text(attribute::URL_QUERY, self.redaction.query(query));
         }
 
-        if let Some(host) = headers.forwarded_host().or(target.authority).or_else(|| headers.host())
-        {
+        let forwarded = headers.forwarded_host();
+        if let Some(host) = forwarded.or(target.authority).or_else(|| headers.host()) {
             let authority = Authority::parse(split_credentials(host).1);
+            let told = gateway::port(gateway).filter(|_| forwarded.is_none());
             attributes.text(attribute::SERVER_ADDRESS, authority.host);
-            attributes.port(attribute::SERVER_PORT, authority.port.or(default_port));
+            attributes.port(attribute::SERVER_PORT, authority.port.or(told).or(default_port));
+        } else if let Some(server) = gateway.and_then(|gateway| gateway.server.clone()) {
+            attributes.text(attribute::SERVER_ADDRESS, server);
+            attributes.port(attribute::SERVER_PORT, gateway::port(gateway).or(default_port));
         } else {
             attributes.address(attribute::SERVER_ADDRESS, &exchange.ends.local);
             attributes.port(attribute::SERVER_PORT, exchange.ends.local.port());
         }
-        match headers.forwarded_client() {
+        match headers.forwarded_client().or(gateway::client(gateway)) {
             Some(client) => attributes.text(attribute::CLIENT_ADDRESS, client),
             None => attributes.address(attribute::CLIENT_ADDRESS, &exchange.ends.remote),
         }
@@ -215,11 +227,14 @@ impl SpanBuilder {
         target: &Target<'_>,
         attributes: &mut Attributes,
     ) {
+        let gateway = exchange.request.gateway.as_deref();
         let host = target.authority.or_else(|| Headers::read(&exchange.request.headers).host());
-        let scheme = target.scheme.unwrap_or(DEFAULT_SCHEME);
+        let named = gateway.and_then(|gateway| gateway::authority(gateway, host));
+        let host = named.as_deref().or(host);
+        let scheme = target.scheme.or(gateway::scheme(gateway)).unwrap_or(DEFAULT_SCHEME);
         attributes.text(attribute::URL_FULL, self.full_url(exchange, scheme, host, target));
 
-        if let Some(host) = host {
+        if let Some(host) = host.filter(|_| gateway.is_none()) {
             let authority = Authority::parse(split_credentials(host).1);
             // Towards a proxy, the connection's port is not the origin's.
             let connected = exchange.ends.remote.port().filter(|_| target.scheme.is_none());
@@ -292,18 +307,6 @@ fn default_port(scheme: &str) -> Option<u16> {
         "https" | "wss" => Some(443),
         _ => None,
     }
-}
-
-fn describe_network(exchange: &Exchange, attributes: &mut Attributes) {
-    attributes.address(attribute::NETWORK_PEER_ADDRESS, &exchange.ends.remote);
-    attributes.port(attribute::NETWORK_PEER_PORT, exchange.ends.remote.port());
-    // A server answers an older client in its own version's words, but in the client's manner.
-    let response = exchange.response.as_ref().map(|response| response.version);
-    let version = match (exchange.request.version, response) {
-        (HttpVersion::Http11, None | Some(HttpVersion::Http11)) => "1.1",
-        (HttpVersion::Http10, _) | (_, Some(HttpVersion::Http10)) => "1.0",
-    };
-    attributes.text(attribute::NETWORK_PROTOCOL_VERSION, version);
 }
 
 /// How the parent was found, where no header told it.

@@ -38,6 +38,7 @@ pub mod attribute {
     pub const HTTP_ROUTE: &str = "http.route";
     pub const NETWORK_PEER_ADDRESS: &str = "network.peer.address";
     pub const NETWORK_PEER_PORT: &str = "network.peer.port";
+    pub const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
     pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
     pub const SERVER_ADDRESS: &str = "server.address";
     pub const SERVER_PORT: &str = "server.port";

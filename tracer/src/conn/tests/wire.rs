@@ -122,6 +122,7 @@ impl Wire {
             turn: self.turn,
             waits: 0,
             task: None,
+            callback: None,
             head: &[],
             tail: &[],
             unreadable: None,
@@ -268,7 +269,9 @@ fn check_announcements(out: &[Observation], connections: &Connections) {
                 let at = open.iter().position(|open| open == id);
                 open.remove(at.unwrap_or_else(|| panic!("not announced: {out:#?}")));
             }
-            Observation::Lost { .. } | Observation::Verdict { .. } => {}
+            Observation::Lost { .. }
+            | Observation::Verdict { .. }
+            | Observation::Exported { .. } => {}
         }
     }
     if connections.is_empty() {

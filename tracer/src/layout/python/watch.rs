@@ -28,12 +28,15 @@ struct Watched {
 }
 
 impl Watch {
-    /// Looks into a process as soon as possible, whatever was found before.
-    pub(in crate::layout) fn add(&mut self, pid: Pid, now: KernelTime) {
+    /// Looks into a process as soon as possible, whatever was found before. Returns whether there
+    /// is room for it.
+    pub(in crate::layout) fn add(&mut self, pid: Pid, now: KernelTime) -> bool {
         self.remove(pid);
-        if self.processes.len() < MAX_PROCESSES {
+        let room = self.processes.len() < MAX_PROCESSES;
+        if room {
             self.put(pid, Watched { due: now, pause: FIRST_PAUSE });
         }
+        room
     }
 
     /// Looks into a process no longer.

@@ -251,6 +251,41 @@ fn one_site_of_the_program_does_not_discredit_another() {
 }
 
 #[test]
+fn who_waits_for_the_response_made_the_call() {
+    for sites in [false, true] {
+        let mut story = Story::new();
+        story.servers_are_loyal();
+        story.tasks_of_site_are_joined(7);
+        let two = story.two_requests();
+        let call = story.call(5, unknown());
+        let caller = if sites { task(200, 101, 7) } else { server(101) };
+        story.end(call, caller, Role::Client, "call");
+        story.end_two(two);
+        assert_coroutine(&story.finish(), "call", "second");
+    }
+}
+
+#[test]
+fn what_a_first_request_starts_is_its_child_if_it_waits_for_it() {
+    let story = Story::new();
+    let spans = story.call_among_two(task(200, 101, 7));
+    assert_coroutine(&spans, "call", "second");
+}
+
+#[test]
+fn what_a_first_request_leaves_behind_is_not_the_next_ones() {
+    let mut story = Story::new();
+    story.exchange(1, server(100));
+    let second = story.request(1, server(100));
+    let left = task(200, 100, 7);
+    let call = story.call(5, left);
+    story.end(second, server(100), Role::Server, "second");
+    story.end(call, left, Role::Client, "call");
+    let spans = story.finish();
+    assert_ne!(kind(&spans["call"]), Some(Kind::Coroutine));
+}
+
+#[test]
 fn an_unknown_task_proves_nothing() {
     let mut story = Story::new();
     story.servers_are_loyal();

@@ -4,7 +4,7 @@
 use super::*;
 use crate::event::{CodeAddress, TaskId};
 
-const LOOP: By = By { pid: 1, tid: 1, waits: 0, task: None };
+const LOOP: By = By { pid: 1, tid: 1, waits: 0, task: None, callback: None };
 
 /// A task, and the last one that waits for it.
 fn task(id: u64, outermost: u64) -> By {

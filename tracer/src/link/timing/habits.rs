@@ -22,6 +22,9 @@ const PROBATION: u32 = 100;
 /// The doubt above which no decision is accepted: where most calls are ambiguous, those few that
 /// look clear are the model's mistakes more often than not.
 const TOO_MUCH_DOUBT: f64 = 0.05;
+/// Calls and doubt from which on it is not expected to get better.
+const PATIENCE: u32 = 2_000;
+const HOPELESS_DOUBT: f64 = 0.25;
 
 /// Learned state of one service; survives all of its requests.
 #[derive(Debug)]
@@ -115,6 +118,11 @@ impl Habits {
     /// Whether the service behaves regularly enough for its decisions to be accepted at all.
     pub(super) fn is_regular(&self) -> bool {
         self.calls >= PROBATION && self.doubt <= TOO_MUCH_DOUBT
+    }
+
+    /// Whether so many decisions were so unsure that more would be a waste.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.calls >= PATIENCE && self.doubt >= HOPELESS_DOUBT
     }
 
     /// Takes note of a call, whoever decided it.

@@ -123,6 +123,17 @@ impl Timing {
             .collect()
     }
 
+    /// Whether a service is too irregular to be worth modelling.
+    pub fn is_hopeless(&self, service: Service) -> bool {
+        self.services.get(&service).is_some_and(|(_, window)| window.is_hopeless())
+    }
+
+    /// Forgets a service, and decides its calls that still wait.
+    pub fn forget(&mut self, service: Service) -> Vec<Decision> {
+        let forgotten = self.services.remove(&service);
+        forgotten.map_or_else(Vec::new, |(_, mut window)| window.flush(&self.options))
+    }
+
     /// Decides every call that still waits, as at the end of a run.
     pub fn flush(&mut self) -> Vec<Decision> {
         let mut services: Vec<_> = self.services.iter_mut().collect();
@@ -142,8 +153,7 @@ impl Timing {
         let quietest = self.services.iter().min_by_key(|(_, (heard, _))| *heard);
         let Some(quietest) = quietest.map(|(service, _)| *service) else { return Vec::new() };
         self.counters.services_forgotten += 1;
-        let options = &self.options;
-        self.services.remove(&quietest).map_or_else(Vec::new, |(_, mut w)| w.flush(options))
+        self.forget(quietest)
     }
 }
 

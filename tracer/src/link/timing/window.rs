@@ -71,6 +71,11 @@ impl Window {
         }
     }
 
+    /// Whether the service is too irregular to be worth the work.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.habits.is_hopeless()
+    }
+
     /// Moves the clock and decides what has waited too long.
     pub(super) fn advance(
         &mut self,

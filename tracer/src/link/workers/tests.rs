@@ -47,7 +47,7 @@ impl Story {
 
     fn call(&mut self, call: u64, task: Option<Task>) -> Told {
         let at = self.now();
-        self.workers.on_call(exchange(call), PROCESS, task, at)
+        self.workers.on_call(exchange(call), PROCESS, task, at, None)
     }
 
     /// The response begins.
@@ -190,4 +190,18 @@ fn too_many_calls_are_not_waited_for_and_old_ones_are_forgotten() {
     assert_eq!(story.call(0, task(1, 1)), Told::Later);
     story.workers.on_gone(PROCESS);
     assert!(story.workers.processes.is_empty());
+}
+
+#[test]
+fn a_call_is_not_caused_by_its_own_other_end() {
+    let mut story = Story::new();
+    let began = story.now();
+    let at = story.now();
+    let itself = Some(exchange(1));
+    let told = story.workers.on_call(exchange(21), PROCESS, task(5, 9), at, itself);
+    assert_eq!(told, Told::Later);
+    assert_eq!(story.response(1, task(6, 9), began), [earlier(21)]);
+    let at = story.now();
+    let told = story.workers.on_call(exchange(22), PROCESS, task(6, 9), at, itself);
+    assert_eq!(told, Told::Later, "its task writes the response to it");
 }

@@ -125,6 +125,7 @@ impl Http1 {
         host: &mut Host<'_>,
     ) {
         let turn = segment.moment.turn;
+        self.exports &= kind != Kind::Request;
         match &mut self.side(kind).state {
             State::Lost { from } => {
                 *from = (*from).max(turn.saturating_add(1));

@@ -7,10 +7,11 @@
 use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, ParserConfig, Request, Response, Status};
-use smol_str::{SmolStr, StrExt};
 
 use super::framing::{Framing, FramingFields};
 use crate::exchange::{Field, HeaderInterest, HttpVersion, RequestHead, ResponseHead};
+pub(super) use crate::protocol::fields::end_of_head;
+use crate::protocol::fields::{asked_name, built_in_name, text};
 
 /// Fields of an ordinary head; their array lives on the stack.
 const USUAL_HEADERS: usize = 64;
@@ -18,19 +19,6 @@ const USUAL_HEADERS: usize = 64;
 pub(super) const MAX_HEADERS: usize = 1024;
 /// Longest method token believed in; the kernel half has the same bound.
 const MAX_METHOD: usize = 24;
-
-/// Request fields that spans need, besides the `x-b3-` family.
-const BUILT_IN: [&str; 9] = [
-    "host",
-    "user-agent",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "traceparent",
-    "tracestate",
-    "b3",
-];
 
 /// A complete head.
 #[derive(Debug)]
@@ -135,6 +123,7 @@ fn read_request<'b>(
         method: request.method.unwrap_or_default().into(),
         target: request.path.unwrap_or_default().into(),
         version,
+        gateway: None,
         headers,
     };
     Ok(Status::Complete(Parsed { framing: fields.request_framing(), head, len }))
@@ -181,45 +170,6 @@ fn fields(headers: &[Header<'_>], extra: &[String], built_in: bool) -> (FramingF
         }
     }
     (framing, kept)
-}
-
-fn text(value: &[u8]) -> SmolStr {
-    // Nearly always it is UTF-8, which can be told faster than repaired.
-    str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value).into(), SmolStr::new)
-}
-
-/// The lower-case name of a field that spans need.
-fn built_in_name(name: &str) -> Option<SmolStr> {
-    match name.as_bytes().first() {
-        Some(b'h' | b'H' | b'u' | b'U' | b'f' | b'F' | b'x' | b'X' | b't' | b'T' | b'b' | b'B') => {
-            let known = BUILT_IN.iter().find(|known| known.eq_ignore_ascii_case(name));
-            known.map(|known| SmolStr::new_static(known)).or_else(|| {
-                let is_b3 =
-                    name.as_bytes().get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"x-b3-"));
-                is_b3.then(|| name.to_ascii_lowercase_smolstr())
-            })
-        }
-        _ => None,
-    }
-}
-
-/// The lower-case name of a field that the user asked for.
-fn asked_name(name: &str, asked: &[String]) -> Option<SmolStr> {
-    asked.iter().find(|asked| asked.eq_ignore_ascii_case(name)).map(SmolStr::from)
-}
-
-/// Where the head that begins at zero ends, looking for the empty line from `from` on.
-pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(found) = bytes.get(at..)?.iter().position(|byte| *byte == b'\n') {
-        at += found + 1;
-        match bytes.get(at..)? {
-            [b'\n', ..] => return Some(at + 1),
-            [b'\r', b'\n', ..] => return Some(at + 2),
-            _ => {}
-        }
-    }
-    None
 }
 
 /// Joins folded lines (RFC 9112 section 5.2): a line end before a blank becomes blanks.

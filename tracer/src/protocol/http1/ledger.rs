@@ -1,16 +1,16 @@
 //! Which response belongs to which request, and how many exchanges nobody saw.
 //!
-//! Responses answer requests in order. Where events were lost, direction changes still tell:
-//! a request and its response are two turns, called a slot here. Every slot of the connection's
-//! life is accounted for once: by exchanges, or by one loss. (Interim responses and early answers
-//! use more turns than two; while they are seen, nothing is inferred from turns.)
+//! Responses answer requests in order. Where events were lost, [`Slots`] still tell. (Interim
+//! responses and early answers use more turns than two; while they are seen, nothing is inferred
+//! from turns.)
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::side::Kind;
 use crate::event::KernelTime;
 use crate::exchange::{Exchange, Outcome, ResponseHead, Role};
+pub(super) use crate::protocol::slots::slot;
+use crate::protocol::slots::{Kind, Slots};
 use crate::protocol::{Host, LossReason, Moment, Observation};
 
 /// Requests without a response at most; more are lost.
@@ -45,20 +45,11 @@ pub(super) struct Ledger {
     pending: VecDeque<Pending>,
     /// While there is one, requests are in step: its request comes next.
     pub(super) early: Option<Box<Early>>,
-    /// Slots accounted for.
-    charged: u32,
+    slots: Slots,
     /// Two requests were waiting at once.
     pipelined: bool,
     /// The first turn was a response, which may yet turn out to be an early one.
     opened_by_orphan: bool,
-}
-
-/// The slot that a turn belongs to.
-pub(super) fn slot(kind: Kind, turn: u32) -> u32 {
-    match kind {
-        Kind::Request => turn.div_ceil(2),
-        Kind::Response => turn / 2,
-    }
 }
 
 impl Ledger {
@@ -67,7 +58,7 @@ impl Ledger {
             role,
             pending: VecDeque::new(),
             early: None,
-            charged: 0,
+            slots: Slots::default(),
             pipelined: false,
             opened_by_orphan: false,
         }
@@ -103,35 +94,24 @@ impl Ledger {
         self.pending.len() >= MAX_PENDING
     }
 
-    /// Begins the account with the first message understood. Where the first turn of all was a
-    /// response, its request came before the agent and is nobody's loss.
+    /// As [`Slots::open`].
     pub(super) fn open(&mut self, kind: Kind, turn: u32) {
-        let requests_are_odd = (kind == Kind::Request) == (turn % 2 == 1);
-        self.charged = u32::from(requests_are_odd && slot(kind, turn) > 0);
+        self.slots.open(kind, turn);
     }
 
-    /// Counts slots before this one that nothing was seen of.
+    /// As [`Slots::settle`].
     pub(super) fn settle(&mut self, slot: u32, host: &mut Host<'_>) {
-        if slot > self.charged {
-            host.lose(LossReason::Unseen, slot - self.charged);
-            self.charged = slot;
-        }
+        self.slots.settle(slot, host);
     }
 
-    /// Accounts for a slot of which something was seen: as a loss if nothing else did.
+    /// As [`Slots::charge`].
     pub(super) fn charge(&mut self, slot: u32, loss: Option<LossReason>, host: &mut Host<'_>) {
-        if self.charged <= slot {
-            self.charged = slot + 1;
-            if let Some(reason) = loss {
-                host.lose(reason, 1);
-            }
-        }
+        self.slots.charge(slot, loss, host);
     }
 
     /// Counts a request that cannot be an exchange.
     pub(super) fn lose_request(&mut self, turn: u32, reason: LossReason, host: &mut Host<'_>) {
-        self.charged = self.charged.max(slot(Kind::Request, turn) + 1);
-        host.lose(reason, 1);
+        self.slots.lose_request(turn, reason, host);
     }
 
     /// Notes a request.

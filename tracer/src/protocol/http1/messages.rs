@@ -11,6 +11,7 @@ use super::side::{Kind, State};
 use crate::event::{KernelTime, StreamOffset};
 use crate::exchange::{Exchange, ExchangeId, Outcome, RequestHead, ResponseHead, Role};
 use crate::protocol::{Host, LossReason, Moment, Protocol};
+use crate::telemetry::is_export;
 
 impl Http1 {
     pub(super) fn confirm(&mut self, kind: Kind, turn: u32, host: &mut Host<'_>) {
@@ -49,6 +50,7 @@ impl Http1 {
             framing = Framing::Unknown;
         }
         let body = Body::new(framing);
+        self.exports = is_export(&head);
         self.requests.rejoined = false;
         if self.ledger.early.is_some() && matches!(&*head.method, "CONNECT" | "HEAD") {
             // Where its response ends was not known when that was read.

@@ -18,7 +18,7 @@ mod side;
 use ledger::{Ledger, slot};
 use side::{Kind, Side, State};
 
-use super::{Host, Likeness, LossReason, Observation, Protocol, Segment, Standing};
+use super::{Host, Likeness, LossReason, Protocol, Segment, Standing};
 use crate::event::{Closed, Direction};
 use crate::exchange::Role;
 
@@ -37,6 +37,8 @@ pub struct Http1 {
     /// The current segment shows that this is not HTTP/1.x.
     rejected: bool,
     peer_ended: bool,
+    /// The request whose body begins next carries telemetry.
+    exports: bool,
 }
 
 impl Protocol for Http1 {
@@ -120,6 +122,7 @@ impl Http1 {
             stray: false,
             rejected: false,
             peer_ended: false,
+            exports: false,
         }
     }
 
@@ -136,12 +139,5 @@ impl Http1 {
 
     fn become_state(&mut self, kind: Kind, state: State, host: &mut Host<'_>) {
         self.side(kind).become_state(state, host.buffered);
-    }
-}
-
-impl Host<'_> {
-    /// Counts exchanges that were never announced.
-    fn lose(&mut self, reason: LossReason, exchanges: u32) {
-        self.out.push(Observation::Lost { conn: self.conn, id: None, reason, exchanges });
     }
 }

@@ -6,7 +6,7 @@ use super::head::{self, NoHead};
 use super::ledger::slot;
 use super::side::{Kind, PartialHead, State};
 use crate::event::StreamOffset;
-use crate::protocol::{Host, Joint, LossReason, Moment, Segment};
+use crate::protocol::{Host, Joint, LossReason, Moment, Observation, Segment};
 
 /// Bytes of a first line at most while nothing proves that this is HTTP.
 const MAX_UNPROVEN: usize = 8 * 1024;
@@ -227,6 +227,10 @@ impl Http1 {
             return bytes.len();
         };
         let fed = body.feed(bytes, segment.rest == 0);
+        if kind == Kind::Request && std::mem::take(&mut self.exports) {
+            let (role, pid) = (self.role, segment.moment.pid);
+            host.out.push(Observation::Exported { role, pid, body: bytes.into() });
+        }
         self.after_body(kind, fed, segment.moment, host).map_or(bytes.len(), |used| used as usize)
     }
 

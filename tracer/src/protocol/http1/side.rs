@@ -3,15 +3,7 @@
 use super::body::Body;
 use crate::event::{KernelTime, StreamOffset};
 use crate::protocol::Moment;
-
-/// Whether a direction carries requests or responses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Requests.
-    Request,
-    /// Responses.
-    Response,
-}
+pub(super) use crate::protocol::slots::Kind;
 
 /// Reading state of one direction.
 #[derive(Debug)]

@@ -2,7 +2,9 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::event::{ConnId, Endpoint, KernelTime, Pid, StreamOffset, Tid};
-use crate::exchange::{End, Ends, ExchangeId, Field, RequestHead, ResponseHead};
+use crate::exchange::{
+    End, Ends, ExchangeId, Field, Gateway, HttpVersion, RequestHead, ResponseHead,
+};
 use crate::trace::context::IdSource;
 use crate::trace::resource::ResourceId;
 
@@ -38,6 +40,7 @@ fn exchange(role: Role, method: &str, target: &str, headers: &[(&str, &str)]) ->
             method: method.into(),
             target: target.into(),
             version: HttpVersion::Http11,
+            gateway: None,
             headers: fields(headers),
         }),
         response: Some(response(200)),
@@ -295,6 +298,55 @@ fn unix_sockets_have_a_path_and_no_port() {
 
     exchange.ends = ends(inet("10.0.0.1:8080"), Endpoint::Unix(String::new()));
     assert_eq!(attribute(&build(&exchange), "network.peer.address"), None);
+}
+
+/// A request that a web server hands on by `FastCGI`.
+fn handed_on(role: Role, gateway: Gateway, headers: &[(&str, &str)]) -> Exchange {
+    let mut exchange = exchange(role, "GET", "/a?b", headers);
+    Arc::make_mut(&mut exchange.request).gateway = Some(Box::new(gateway));
+    exchange
+}
+
+#[test]
+fn a_request_that_was_handed_on_is_the_web_servers_client_s() {
+    let gateway = Gateway {
+        scheme: Some("https".into()),
+        server: Some("shop.test".into()),
+        port: Some(8443),
+        client: Some("192.0.2.7".into()),
+    };
+    #[rustfmt::skip]
+    let rows: [(&[(&str, &str)], _, _, _, _); 4] = [
+        (&[], "shop.test", "8443", "192.0.2.7", "https://shop.test:8443/a?b"),
+        (&[("host", "h.test")], "h.test", "8443", "192.0.2.7", "https://h.test:8443/a?b"),
+        (&[("host", "h.test:1")], "h.test", "1", "192.0.2.7", "https://h.test:1/a?b"),
+        (&[("host", "h.test:1"), ("x-forwarded-host", "f.test"), ("x-forwarded-for", "192.0.2.8")],
+         "f.test", "443", "192.0.2.8", "https://h.test:1/a?b"),
+    ];
+    for (headers, address, port, client, url) in rows {
+        let span = build(&handed_on(Role::Server, gateway.clone(), headers));
+        assert_eq!(attribute(&span, "server.address").as_deref(), Some(address));
+        assert_eq!(attribute(&span, "server.port").as_deref(), Some(port));
+        assert_eq!(attribute(&span, "client.address").as_deref(), Some(client));
+        assert_eq!(attribute(&span, "url.scheme").as_deref(), Some("https"));
+        assert_eq!(attribute(&span, "network.peer.address").as_deref(), Some("10.0.0.2"));
+        assert_eq!(attribute(&span, "network.protocol.name").as_deref(), Some("fastcgi"));
+        assert_eq!(attribute(&span, "network.protocol.version").as_deref(), Some("1.0"));
+
+        let span = build(&handed_on(Role::Client, gateway.clone(), headers));
+        assert_eq!(attribute(&span, "url.full").as_deref(), Some(url));
+        assert_eq!(attribute(&span, "server.address").as_deref(), Some("10.0.0.1"));
+        assert_eq!(attribute(&span, "server.port").as_deref(), Some("8080"));
+        assert_eq!(attribute(&span, "network.protocol.name").as_deref(), Some("fastcgi"));
+    }
+    let span = build(&handed_on(Role::Client, Gateway::default(), &[]));
+    assert_eq!(attribute(&span, "url.full").as_deref(), Some("http://10.0.0.1:8080/a?b"));
+    let span = build(&handed_on(Role::Server, Gateway::default(), &[]));
+    assert_eq!(attribute(&span, "client.address").as_deref(), Some("10.0.0.2"));
+    assert_eq!(
+        attribute(&build(&exchange(Role::Server, "GET", "/", &[])), "network.protocol.name"),
+        None
+    );
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Whether the calls in the exported spans have the right parents.
 //!
 //! A call is *right* when its client span's parent is the server span of the request with the same
-//! tag, in the same trace; *orphan* when it has no parent; *wrong* when it has any other. A call
-//! that has no span is *missing*.
+//! tag, in the same process and the same trace; *orphan* when it has no parent; *wrong* when it has
+//! any other. Where one service hands the request on to the next, the same holds for each step up
+//! to the entry: a chain that ends before it leaves its calls orphans, and a step to another
+//! request makes them wrong. A call that has no span is *missing*.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -43,7 +45,8 @@ pub(crate) struct Verdict {
     pub(crate) requests: Tally,
     /// Client spans, against what the leaf was asked.
     pub(crate) outbound: Coverage,
-    /// Server spans, against the requests that were answered.
+    /// Server spans, against the requests that were answered, and client spans of requests that
+    /// were handed on.
     pub(crate) inbound: Coverage,
     /// Client spans by the evidence they name.
     pub(crate) links: BTreeMap<String, u64>,
@@ -73,42 +76,45 @@ impl Tally {
     }
 }
 
-/// Judges the spans of a run by what the leaf was asked and how often each request was sent.
+/// Judges the spans of a run by what the leaf was asked and how often each request was sent, where
+/// a request passes through so many services, one after the other.
 ///
 /// A request that was sent again may have been read before its connection was closed: it has one
 /// span at least, and at most as many as times it was sent.
-pub(crate) fn judge(spans: &[Span], asked: &Asked, sent: &Sent) -> Verdict {
+pub(crate) fn judge(spans: &[Span], asked: &Asked, sent: &Sent, services: u32) -> Verdict {
     let mut verdict = Verdict::default();
+    let tree = Tree::of(spans, services);
     let of_kind = |kind| spans.iter().filter(move |span| span.kind == kind);
-    let servers: HashMap<(&str, &str), Option<Tag>> = of_kind(Kind::Server)
-        .map(|span| ((&*span.trace_id, &*span.span_id), path(span).and_then(Tag::in_path)))
-        .collect();
 
-    let inbound = of_kind(Kind::Server).map(|span| path(span).and_then(Tag::in_path));
-    let requests = sent.iter().map(|(tag, times)| (*tag, 1..=*times));
-    verdict.inbound = cover(requests, inbound, |what, tag| {
+    let requests = |steps: u32| sent.iter().map(move |(tag, times)| (*tag, steps..=steps * times));
+    let inbound = cover(requests(services), of_kind(Kind::Server).map(tag), |what, tag| {
         verdict.examples.push(format!("{what} server span of request {}", tag.0));
     });
-    let outbound = of_kind(Kind::Client).map(|span| path(span).and_then(Call::in_path));
+    let handed_on = of_kind(Kind::Client).filter(|span| tree.is_handing_on(span)).map(tag);
+    let handed_on = cover(requests(services - 1), handed_on, |what, tag| {
+        verdict.examples.push(format!("{what} client span that hands on request {}", tag.0));
+    });
+    verdict.inbound = inbound.with(handed_on);
+    let calls_seen = || of_kind(Kind::Client).filter(|span| !tree.is_handing_on(span));
+    let outbound = calls_seen().map(|span| path(span).and_then(Call::in_path));
     let calls = asked.iter().map(|(call, times)| (*call, *times..=*times));
     verdict.outbound = cover(calls, outbound, |what, call| {
         verdict.examples.push(format!("{what} client span of {}", call.path()));
     });
 
     let mut judged = BTreeMap::<Tag, Vec<Judgement>>::new();
-    for span in of_kind(Kind::Client) {
+    for span in calls_seen() {
         if let Some(kind) = span.attributes.text(LINK) {
             *verdict.links.entry(kind.to_owned()).or_default() += 1;
         }
         let Some(call) = path(span).and_then(Call::in_path) else { continue };
-        let parent = span.parent_span_id.as_deref();
-        let judgement = match parent.map(|parent| servers.get(&(&*span.trace_id, parent))) {
-            None => Judgement::Orphan,
-            Some(Some(Some(tag))) if *tag == call.tag => Judgement::Right,
-            Some(found) => {
+        let judgement = match tree.find_entry(span, call.tag) {
+            Ok(()) => Judgement::Right,
+            Err(Astray::Nowhere) => Judgement::Orphan,
+            Err(Astray::Elsewhere(found)) => {
                 verdict.examples.push(match found {
-                    Some(Some(tag)) => format!("{} was given to request {}", call.path(), tag.0),
-                    _ => format!("{} was given a parent that is no request", call.path()),
+                    Some(tag) => format!("{} was given to request {}", call.path(), tag.0),
+                    None => format!("{} was given a parent that is no request", call.path()),
                 });
                 Judgement::Wrong
             }
@@ -133,6 +139,67 @@ pub(crate) fn judge(spans: &[Span], asked: &Asked, sent: &Sent) -> Verdict {
     }
     verdict.examples.truncate(EXAMPLES);
     verdict
+}
+
+/// All spans by their identity.
+struct Tree<'a> {
+    spans: HashMap<(&'a str, &'a str), &'a Span>,
+    services: u32,
+}
+
+/// Where a way up ended that should have led to the entry.
+enum Astray {
+    /// Before it.
+    Nowhere,
+    /// At another request, or at something that is none.
+    Elsewhere(Option<Tag>),
+}
+
+impl<'a> Tree<'a> {
+    fn of(spans: &'a [Span], services: u32) -> Self {
+        let by_id = spans.iter().map(|span| ((&*span.trace_id, &*span.span_id), span));
+        Self { spans: by_id.collect(), services }
+    }
+
+    /// Whether a client span is not a call, but its request on the way to the next service.
+    fn is_handing_on(&self, span: &Span) -> bool {
+        self.services > 1 && path(span).is_some_and(|path| Call::in_path(path).is_none())
+    }
+
+    /// Goes up from a call to where its request came in.
+    fn find_entry(&self, call: &Span, wanted: Tag) -> Result<(), Astray> {
+        let mut client = call;
+        for service in 1..=self.services {
+            let server = self.step_up(client, Kind::Server, wanted)?;
+            if server.pid() != client.pid() {
+                return Err(Astray::Elsewhere(None));
+            }
+            if service < self.services {
+                client = self.step_up(server, Kind::Client, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step_up(&self, span: &Span, kind: Kind, wanted: Tag) -> Result<&Span, Astray> {
+        let parent = span.parent_span_id.as_deref().ok_or(Astray::Nowhere)?;
+        let parent = self.spans.get(&(&*span.trace_id, parent)).ok_or(Astray::Elsewhere(None))?;
+        match tag(parent) {
+            Some(found) if found == wanted && parent.kind == kind => Ok(parent),
+            Some(found) if found != wanted => Err(Astray::Elsewhere(Some(found))),
+            _ => Err(Astray::Elsewhere(None)),
+        }
+    }
+}
+
+impl Coverage {
+    fn with(self, other: Self) -> Self {
+        Self {
+            expected: self.expected + other.expected,
+            missing: self.missing + other.missing,
+            surplus: self.surplus + other.surplus,
+        }
+    }
 }
 
 /// Compares the spans seen with how many there must and may be of each thing; `None` is a span of
@@ -168,13 +235,19 @@ fn cover<K: Copy + Ord>(
     coverage
 }
 
+/// The tag of a span's request.
+fn tag(span: &Span) -> Option<Tag> {
+    path(span).and_then(Tag::in_path)
+}
+
 /// The path of a span's request.
 fn path(span: &Span) -> Option<&str> {
     if let Some(path) = span.attributes.text("url.path") {
         return Some(path);
     }
     let (_, rest) = span.attributes.text("url.full")?.split_once("://")?;
-    Some(&rest[rest.find('/')?..])
+    let target = &rest[rest.find('/')?..];
+    Some(target.split_once('?').map_or(target, |(path, _)| path))
 }
 
 #[cfg(test)]

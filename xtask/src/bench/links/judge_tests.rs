@@ -37,7 +37,7 @@ fn asked(calls: &[(u32, u8)]) -> Asked {
 }
 
 fn judged(spans: &[Span], calls: &[(u32, u8)], requests: u32) -> Verdict {
-    judge(spans, &asked(calls), &(0..requests).map(|tag| (Tag(tag), 1)).collect())
+    judge(spans, &asked(calls), &(0..requests).map(|tag| (Tag(tag), 1)).collect(), 1)
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_second_span_of_one_call_is_surplus_unless_it_was_made_twice() {
     let spans = [server("t", "a", 0), twice(), twice()];
     assert_eq!(judged(&spans, &[(0, 0)], 1).outbound.surplus, 1);
     let retried = [(Call { tag: Tag(0), number: 0 }, 2)].into();
-    let verdict = judge(&spans, &retried, &[(Tag(0), 1)].into());
+    let verdict = judge(&spans, &retried, &[(Tag(0), 1)].into(), 1);
     assert_eq!(verdict.outbound, Coverage { expected: 2, missing: 0, surplus: 0 });
     assert_eq!(verdict.requests.right, 1);
 }
@@ -112,11 +112,11 @@ fn a_request_that_was_sent_twice_may_have_been_read_once_or_twice() {
     let read = [server("t", "a", 0), server("u", "b", 0)];
     let sent = [(Tag(0), 2)].into();
     for spans in [&unread[..], &read] {
-        let verdict = judge(spans, &asked(&[]), &sent);
+        let verdict = judge(spans, &asked(&[]), &sent, 1);
         assert_eq!(verdict.inbound, Coverage { expected: 1, missing: 0, surplus: 0 });
     }
-    assert_eq!(judge(&read, &asked(&[]), &[(Tag(0), 1)].into()).inbound.surplus, 1);
-    assert_eq!(judge(&[], &asked(&[]), &sent).inbound.missing, 1);
+    assert_eq!(judge(&read, &asked(&[]), &[(Tag(0), 1)].into(), 1).inbound.surplus, 1);
+    assert_eq!(judge(&[], &asked(&[]), &sent, 1).inbound.missing, 1);
 }
 
 #[test]
@@ -140,4 +140,56 @@ fn evidence_is_counted_by_kind() {
     linked.attributes.0.insert("tracer.link".to_owned(), Value::from("thread"));
     let verdict = judged(&[server("t", "a", 0), linked], &[(0, 0)], 1);
     assert_eq!(verdict.links, [("thread".to_owned(), 1)].into());
+}
+
+/// Request 0 as a web server (process 1) and an application (process 2) see it, with one call.
+fn handed_on() -> Vec<Span> {
+    let of = |process: i64, id: &str, parent: Option<&str>, mut span: Span| {
+        span.resource.0.insert("process.pid".to_owned(), Value::Int(process));
+        (span.span_id, span.parent_span_id) = (id.to_owned(), parent.map(str::to_owned));
+        span
+    };
+    vec![
+        of(1, "a", None, server("t", "", 0)),
+        of(1, "b", Some("a"), span(Kind::Client, "t", "", None, "/plan/0?plan=c1")),
+        of(2, "c", Some("b"), server("t", "", 0)),
+        of(2, "d", Some("c"), client("t", None, 0, 0)),
+    ]
+}
+
+fn judged_behind(spans: &[Span]) -> Verdict {
+    judge(spans, &asked(&[(0, 0)]), &[(Tag(0), 1)].into(), 2)
+}
+
+#[test]
+fn behind_a_web_server_the_whole_way_counts() {
+    let verdict = judged_behind(&handed_on());
+    assert_eq!(verdict.calls, Tally { right: 1, ..Tally::default() });
+    assert_eq!(verdict.inbound, Coverage { expected: 3, missing: 0, surplus: 0 });
+    assert_eq!(verdict.outbound, Coverage { expected: 1, missing: 0, surplus: 0 });
+
+    for lower in 1..4 {
+        let mut spans = handed_on();
+        spans[lower].parent_span_id = None;
+        assert_eq!(judged_behind(&spans).calls.orphan, 1, "{lower} has no parent");
+        let mut spans = handed_on();
+        spans[lower - 1].attributes.0.insert("url.path".to_owned(), Value::from("/plan/1"));
+        assert_eq!(judged_behind(&spans).calls.wrong, 1, "above {lower} is another request");
+    }
+}
+
+#[test]
+fn a_call_given_to_the_web_server_before_its_application_is_wrong() {
+    let mut spans = handed_on();
+    spans[3].parent_span_id = Some("a".to_owned());
+    assert_eq!(judged_behind(&spans).calls.wrong, 1);
+}
+
+#[test]
+fn steps_without_a_span_are_missing() {
+    for step in 0..3 {
+        let mut spans = handed_on();
+        spans.remove(step);
+        assert_eq!(judged_behind(&spans).inbound.missing, 1, "{step}");
+    }
 }

@@ -71,6 +71,14 @@ impl Stack {
         }
     }
 
+    /// How many services a request passes through.
+    pub(crate) fn services(&self) -> u32 {
+        match self {
+            Self::One(_) => 1,
+            Self::Php(_) => 2,
+        }
+    }
+
     /// What the agent is to trace, with all descendants.
     pub(crate) fn pids(&self) -> Vec<u32> {
         match self {

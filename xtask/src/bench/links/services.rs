@@ -82,11 +82,12 @@ impl Bench<'_> {
         };
         let sent = load.drive().with_context(|| log_tail(&stack))?;
         let report = agent.stop()?.report;
+        let services = stack.services();
         drop(stack);
         let asked = leaf.stop()?;
         check_service(&load, &asked)?;
 
-        let verdict = judge(&spans_in(&file)?, &asked, &sent);
+        let verdict = judge(&spans_in(&file)?, &asked, &sent, services);
         Ok(Run { at_once, requests: load.requests, verdict, lost: lost(&report) })
     }
 }
