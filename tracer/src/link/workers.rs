@@ -178,10 +178,9 @@ impl Workers {
     /// Whether links of this kind are right in this process.
     pub(super) fn trust(&self, pid: Pid, kind: Kind) -> Trust {
         match (kind, self.processes.get(&pid)) {
-            (Kind::Task, _) => Trust::Given,
             (Kind::RelatedTask, Some(process)) if process.shared => Trust::Denied,
             (Kind::RelatedTask, Some(process)) if process.cases < ENOUGH => Trust::Open,
-            (Kind::RelatedTask, Some(_)) => Trust::Given,
+            (Kind::Task, _) | (Kind::RelatedTask, Some(_)) => Trust::Given,
             _ => Trust::Denied,
         }
     }

@@ -9,9 +9,9 @@ fn exchange(conn: u64) -> ExchangeId {
 }
 
 /// A task, and the last one that waits for it.
-fn task(id: u64, outermost: u64) -> Option<Task> {
+fn task(id: u64, outermost: u64) -> Task {
     let site = CodeAddress(tracer_ebpf::TaskKey::AWAITED);
-    Some(Task { id: TaskId(id), parent: Some(TaskId(outermost)), site })
+    Task { id: TaskId(id), parent: Some(TaskId(outermost)), site }
 }
 
 /// Calls of which a response tells.
@@ -72,12 +72,16 @@ impl Story {
 fn the_task_that_answers_has_made_its_own_calls_and_those_it_waited_for() {
     let mut story = Story::new();
     let (one, other) = (story.now(), story.now());
-    assert_eq!(story.call(101, task(1, 1)), Told::Later);
-    assert_eq!(story.call(201, task(2, 2)), Told::Later);
-    assert_eq!(story.call(102, task(11, 1)), Told::Later, "by a task that the first waits for");
-    let work = story.answer(20, task(2, 2), other);
+    assert_eq!(story.call(101, Some(task(1, 1))), Told::Later);
+    assert_eq!(story.call(201, Some(task(2, 2))), Told::Later);
+    assert_eq!(
+        story.call(102, Some(task(11, 1))),
+        Told::Later,
+        "by a task that the first waits for"
+    );
+    let work = story.answer(20, Some(task(2, 2)), other);
     assert_eq!(work, [own(201)]);
-    let work = story.answer(10, task(1, 1), one);
+    let work = story.answer(10, Some(task(1, 1)), one);
     assert_eq!(work, [own(101), own(102)]);
     assert_eq!(story.workers.trust(PROCESS, Kind::Task), Trust::Given);
 }
@@ -85,26 +89,26 @@ fn the_task_that_answers_has_made_its_own_calls_and_those_it_waited_for() {
 #[test]
 fn what_a_task_did_before_the_request_came_is_not_for_it() {
     let mut story = Story::new();
-    story.call(101, task(1, 1));
+    story.call(101, Some(task(1, 1)));
     let began = story.now();
-    story.call(102, task(1, 1));
-    let work = story.answer(10, task(1, 1), began);
+    story.call(102, Some(task(1, 1)));
+    let work = story.answer(10, Some(task(1, 1)), began);
     assert_eq!(work, [earlier(101), own(102)]);
     // Another task may have the same address by now.
     let began = story.now();
-    assert_eq!(story.answer(20, task(1, 1), began), []);
+    assert_eq!(story.answer(20, Some(task(1, 1)), began), []);
 }
 
 #[test]
 fn calls_made_while_the_response_is_written_are_for_it() {
     let mut story = Story::new();
     let began = story.now();
-    story.response(10, task(1, 1), began);
-    assert_eq!(story.call(101, task(1, 1)), Told::Parent(exchange(10)));
-    assert_eq!(story.call(102, task(11, 1)), Told::Parent(exchange(10)));
-    assert_eq!(story.call(103, task(2, 2)), Told::Later);
+    story.response(10, Some(task(1, 1)), began);
+    assert_eq!(story.call(101, Some(task(1, 1))), Told::Parent(exchange(10)));
+    assert_eq!(story.call(102, Some(task(11, 1))), Told::Parent(exchange(10)));
+    assert_eq!(story.call(103, Some(task(2, 2))), Told::Later);
     story.workers.on_answered(exchange(10), PROCESS);
-    assert_eq!(story.call(104, task(1, 1)), Told::Later, "the response is over");
+    assert_eq!(story.call(104, Some(task(1, 1))), Told::Later, "the response is over");
 }
 
 /// As in aiohttp: a task for the connection waits for one that handles the request, which waits for
@@ -113,9 +117,9 @@ fn calls_made_while_the_response_is_written_are_for_it() {
 fn tasks_with_a_common_waiter_are_related_once_that_has_proven_to_serve_one_at_a_time() {
     let mut story = Story::new();
     for request in 0..u64::from(ENOUGH) {
-        assert_eq!(story.call(1_000 + request, task(3, 1)), Told::Later);
+        assert_eq!(story.call(1_000 + request, Some(task(3, 1))), Told::Later);
         let began = KernelTime(story.now - 1);
-        let work = story.answer(request, task(2, 1), began);
+        let work = story.answer(request, Some(task(2, 1)), began);
         assert_eq!(work, [related(1_000 + request)]);
         let expected = if request + 1 < ENOUGH.into() { Trust::Open } else { Trust::Given };
         assert_eq!(story.trust_in_related(), expected);
@@ -126,20 +130,20 @@ fn tasks_with_a_common_waiter_are_related_once_that_has_proven_to_serve_one_at_a
 fn requests_answered_below_one_task_at_the_same_time_are_kept_apart() {
     let mut story = Story::new();
     let (one, other) = (story.now(), story.now());
-    story.call(101, task(11, 1));
-    story.call(201, task(12, 1));
-    story.call(202, task(22, 1));
-    story.answer(10, task(11, 1), one);
+    story.call(101, Some(task(11, 1)));
+    story.call(201, Some(task(12, 1)));
+    story.call(202, Some(task(22, 1)));
+    story.answer(10, Some(task(11, 1)), one);
     assert_eq!(story.trust_in_related(), Trust::Open);
-    story.answer(20, task(12, 1), other);
+    story.answer(20, Some(task(12, 1)), other);
     assert_eq!(story.trust_in_related(), Trust::Denied);
     // From now on everybody answers for itself.
     let (one, other) = (story.now(), story.now());
-    story.call(301, task(11, 1));
-    story.call(401, task(12, 1));
-    let work = story.answer(30, task(11, 1), one);
+    story.call(301, Some(task(11, 1)));
+    story.call(401, Some(task(12, 1)));
+    let work = story.answer(30, Some(task(11, 1)), one);
     assert_eq!(work, [own(301)]);
-    let work = story.answer(40, task(12, 1), other);
+    let work = story.answer(40, Some(task(12, 1)), other);
     assert_eq!(work, [own(401)]);
 }
 
@@ -151,7 +155,7 @@ fn one_connection_after_the_other_request_is_no_sharing() {
     for offset in 0..3 {
         // Sent before the first was answered.
         let at = story.now();
-        story.workers.on_response(conn(offset), PROCESS, task(2, 1), began, at);
+        story.workers.on_response(conn(offset), PROCESS, Some(task(2, 1)), began, at);
         story.workers.on_answered(conn(offset), PROCESS);
     }
     assert_ne!(story.trust_in_related(), Trust::Denied);
@@ -161,14 +165,14 @@ fn one_connection_after_the_other_request_is_no_sharing() {
 fn where_no_task_answers_tasks_tell_nothing() {
     let mut story = Story::new();
     assert_eq!(story.call(101, None), Told::Nothing);
-    assert_eq!(story.call(102, task(1, 1)), Told::Later);
+    assert_eq!(story.call(102, Some(task(1, 1))), Told::Later);
     let began = story.now();
     assert_eq!(story.answer(10, None, began), []);
-    assert_eq!(story.call(103, task(1, 1)), Told::Nothing);
+    assert_eq!(story.call(103, Some(task(1, 1))), Told::Nothing);
     // It was an exception.
     let began = story.now();
-    story.answer(20, task(1, 1), began);
-    assert_eq!(story.call(104, task(1, 1)), Told::Later);
+    story.answer(20, Some(task(1, 1)), began);
+    assert_eq!(story.call(104, Some(task(1, 1))), Told::Later);
 }
 
 #[test]
@@ -183,11 +187,11 @@ fn goroutines_are_not_judged_by_this_rule() {
 fn too_many_calls_are_not_waited_for_and_old_ones_are_forgotten() {
     let mut story = Story::new();
     for call in 0..MAX_MADE as u64 {
-        assert_eq!(story.call(call, task(call + 1, call + 1)), Told::Later);
+        assert_eq!(story.call(call, Some(task(call + 1, call + 1))), Told::Later);
     }
-    assert_eq!(story.call(0, task(1, 1)), Told::Nothing);
+    assert_eq!(story.call(0, Some(task(1, 1))), Told::Nothing);
     story.workers.expire(|_| KernelTime(u64::MAX));
-    assert_eq!(story.call(0, task(1, 1)), Told::Later);
+    assert_eq!(story.call(0, Some(task(1, 1))), Told::Later);
     story.workers.on_gone(PROCESS);
     assert!(story.workers.processes.is_empty());
 }
@@ -198,10 +202,10 @@ fn a_call_is_not_caused_by_its_own_other_end() {
     let began = story.now();
     let at = story.now();
     let itself = Some(exchange(1));
-    let told = story.workers.on_call(exchange(21), PROCESS, task(5, 9), at, itself);
+    let told = story.workers.on_call(exchange(21), PROCESS, Some(task(5, 9)), at, itself);
     assert_eq!(told, Told::Later);
-    assert_eq!(story.response(1, task(6, 9), began), [earlier(21)]);
+    assert_eq!(story.response(1, Some(task(6, 9)), began), [earlier(21)]);
     let at = story.now();
-    let told = story.workers.on_call(exchange(22), PROCESS, task(6, 9), at, itself);
+    let told = story.workers.on_call(exchange(22), PROCESS, Some(task(6, 9)), at, itself);
     assert_eq!(told, Told::Later, "its task writes the response to it");
 }
