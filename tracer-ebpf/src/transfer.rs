@@ -137,8 +137,8 @@ pub(crate) fn observe<S: Socket>(
         runtime::NONE => {}
         _ if !starts_message => {}
         // Event loops read for whom it may concern; only who writes knows what for.
-        runtime::PYTHON if scratch.transfer.moving() == direction::RECEIVE => {}
-        runtime::PYTHON => asyncio::read(tgid, scratch),
+        runtime::PYTHON if moving == direction::SEND => asyncio::read(tgid, scratch),
+        runtime::PYTHON => {}
         _ => tasks::read(tgid, state, scratch),
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
