@@ -164,11 +164,14 @@ fn calls_after_the_answer_are_no_children() -> Result<()> {
         for (start, load) in starts.iter().flat_map(|start| LOADS.map(|load| (start, load))) {
             let service = start()?;
             let leaf = Nginx::new("")?.file("hello", b"hello\n")?.start()?;
-            let agent = trace(backend, &[&service]).start()?;
             let path = |number| {
                 let url = leaf.url(&format!("/hello?{}", tag(number)));
                 calling(&url).replacen("/call", "/late", 1)
             };
+            // A program that runs for the first time reads files in between, which parts a
+            // callback.
+            drive(&service, load, path, no_headers)?;
+            let agent = trace(backend, &[&service]).start()?;
             drive(&service, load, path, no_headers)?;
             let spans = agent.finish(load.1 * 5)?;
             let requests = by_tag(&spans);

@@ -685,6 +685,7 @@ impl<T> Linker<T> {
                 self.take_decisions(decisions, ids, settled);
             }
             Role::Client => {
+                self.pairs.on_call_over(id, at);
                 self.threads.on_call_over(id, open.tid);
                 if let Some(clue) = self.tasks.on_call_answered(id) {
                     self.on_late_clue(id, clue, ids, settled);

@@ -37,7 +37,10 @@ pub(super) struct Pairs {
     /// By how much the ends of a Unix socket count differently: each counts from the first byte
     /// that the agent saw of it.
     differences: HashMap<u64, u32>,
+    /// Halves whose other half must come soon, if it comes at all.
     order: VecDeque<(KernelTime, Key, ExchangeId)>,
+    /// Clients' halves of calls that are not over: a busy server may take long to read one.
+    under_way: HashMap<ExchangeId, Key>,
 }
 
 impl Pairs {
@@ -64,17 +67,33 @@ impl Pairs {
             if others.is_empty() {
                 self.waiting.remove(&key);
             }
+            self.under_way.remove(&other.id);
             return Some(other.id);
         }
         others.push(half);
-        self.order.push_back((at, key, id));
-        if self.order.len() > MAX_WAITING {
-            self.forget_oldest();
+        if role == Role::Client && self.under_way.len() < MAX_WAITING {
+            self.under_way.insert(id, key);
+        } else {
+            self.expect_soon(at, key, id);
         }
         None
     }
 
-    /// Forgets halves that began before `time`.
+    /// A call is over.
+    pub(super) fn on_call_over(&mut self, id: ExchangeId, at: KernelTime) {
+        if let Some(key) = self.under_way.remove(&id) {
+            self.expect_soon(at, key, id);
+        }
+    }
+
+    fn expect_soon(&mut self, at: KernelTime, key: Key, id: ExchangeId) {
+        self.order.push_back((at, key, id));
+        if self.order.len() > MAX_WAITING {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets halves of requests that began, and of calls that were over, before `time`.
     pub(super) fn expire(&mut self, time: KernelTime) {
         while self.order.front().is_some_and(|(at, ..)| *at < time) {
             self.forget_oldest();

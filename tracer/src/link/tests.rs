@@ -399,3 +399,30 @@ fn a_peer_that_is_called_without_requests_is_not_called_for_the_only_one() {
     assert_eq!(spans["check"].origin, Origin::Root);
     assert!(!is_child(&spans, "again", "request"));
 }
+
+#[test]
+fn a_server_may_take_long_to_read_a_request() {
+    let mut story = Story::new();
+    let ends = ("10.0.0.1:50", "10.0.0.2:80");
+    let client = story.began(1, by(1, 1, 0), Role::Client, 77, ends, &[]);
+    story.now += 5_000 * MILLISECOND;
+    story.linker.on_tick(KernelTime(story.now), &mut story.ids, &mut story.placed);
+    let server = story.began(2, by(2, 2, 0), Role::Server, 77, (ends.1, ends.0), &[]);
+    story.end(server, by(2, 2, 0), Role::Server, "server");
+    story.end(client, by(1, 1, 0), Role::Client, "client");
+    assert!(is_child(&story.finish(), "server", "client"));
+}
+
+#[test]
+fn a_thread_that_has_answered_does_not_call_for_the_request_of_another() {
+    let mut story = Story::new();
+    let (one, other) = (by(1, 10, 0), by(1, 11, 0));
+    let answered = story.request(1, one);
+    story.end(answered, one, Role::Server, "answered");
+    let request = story.request(2, other);
+    let late = story.call(3, one);
+    story.end(late, one, Role::Client, "late");
+    story.end(request, other, Role::Server, "request");
+    let spans = story.finish();
+    assert_eq!(spans["late"].place.parent, None);
+}

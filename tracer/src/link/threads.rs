@@ -85,6 +85,8 @@ impl Habit {
 struct Thread {
     /// Requests it read that are unanswered.
     open: HashSet<ExchangeId>,
+    /// It has read some.
+    serves: bool,
     /// What it last read for.
     baton: Option<ExchangeId>,
     /// Its count of waits at that time.
@@ -235,7 +237,9 @@ impl Threads {
             return;
         }
         process.open.insert(id, (tid, at));
-        self.by_id.entry(tid).or_default().open.insert(id);
+        let thread = self.by_id.entry(tid).or_default();
+        thread.serves = true;
+        thread.open.insert(id);
     }
 
     /// A response began; `tid` wrote its first byte. Gives the calls it made since the last one.
@@ -315,7 +319,7 @@ impl Threads {
         itself: Option<ExchangeId>,
     ) -> Clue {
         let Began { id, pid, tid, at, .. } = *began;
-        let dialed = self.dialed.remove(&id.conn).map(|(_, spot)| spot);
+        let dialed = self.dialed.remove(&id.conn);
         let here = waits.map_or_else(Spot::default, |waits| self.spot(tid, waits));
         let Some(process) = self.process(pid) else { return Clue::Root };
         let mine = itself.is_some_and(|itself| process.open.contains_key(&itself));
@@ -323,7 +327,7 @@ impl Threads {
         let open = |id: &ExchangeId| process.open.contains_key(id) && Some(*id) != itself;
         // The first call on a connection is the one it was made for.
         let at_once = match dialed {
-            Some(spot) => spot.at_once.filter(open).or(here.at_once.filter(open)),
+            Some((_, spot)) => spot.at_once.filter(open).or(here.at_once.filter(open)),
             None => here.at_once.filter(open),
         };
         let peers = &mut process.peers;
@@ -351,10 +355,19 @@ impl Threads {
         let asked = asked.is_some_and(|asked| asked.trust() != Trust::Denied);
         let sole = process.open.keys().copied().find(open).filter(|_| candidates == 1 && asked);
         let probable = with(Trust::Open);
-        let made = &mut self.by_id.entry(tid).or_default().made;
-        if made.len() < MAX_MADE {
-            made.push(Made { call: id, at, over: false });
+        // The first call on a connection is not for a request that came after it was dialed.
+        let too_young = |request: &ExchangeId| {
+            dialed.is_some_and(|(at, _)| process.open.get(request).is_some_and(|it| it.1 > at))
+        };
+        let sole = sole.filter(|request| !too_young(request));
+        let trust = process.loyal.trust();
+        let thread = self.by_id.entry(tid).or_default();
+        if thread.made.len() < MAX_MADE {
+            thread.made.push(Made { call: id, at, over: false });
         }
+        // One that has answered its own request does not work for another thread's.
+        let at_rest = thread.serves && thread.open.is_empty() && trust != Trust::Denied;
+        let sole = sole.filter(|_| !at_rest);
         match sole {
             Some(parent) => Clue::Parent { parent, kind: Kind::Sole, candidates },
             None => Clue::Unclear { candidates, probable },

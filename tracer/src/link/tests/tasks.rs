@@ -296,7 +296,7 @@ fn an_unknown_task_proves_nothing() {
     let mut story = Story::new();
     story.servers_are_loyal();
     let request = story.request(1, unknown());
-    let call = story.call(5, task(50, ACCEPTOR, 3));
+    let call = story.call(5, By { tid: 99, ..task(50, ACCEPTOR, 3) });
     story.end(call, unknown(), Role::Client, "call");
     story.end(request, unknown(), Role::Server, "request");
     let spans = story.finish();
