@@ -6,6 +6,8 @@
 
 #![no_std]
 
+pub mod python;
+
 /// What a ring record is; the first byte of its [`RecordHeader`].
 pub mod record {
     /// A [`super::ProcessRecord`].
@@ -101,6 +103,8 @@ pub mod runtime {
     pub const NONE: u8 = 0;
     /// Go: goroutines.
     pub const GO: u8 = 1;
+    /// Python: asyncio tasks. The `PYTHONS` map has the layout instead.
+    pub const PYTHON: u8 = 2;
     /// An event loop whose callbacks can be told apart by their callers.
     pub const CALLBACKS: u8 = 3;
 }
@@ -197,6 +201,10 @@ pub struct TaskKey {
 }
 
 impl TaskKey {
+    /// Stands in [`TaskKey::site`] where `parent_task` is not the task that started this one but
+    /// the outermost of those that wait for it, itself if there is none. Such tasks are known by
+    /// address, which another task may get once they are gone.
+    pub const AWAITED: u64 = u64::MAX;
     /// Nothing is known.
     pub const UNKNOWN: Self = Self { task: 0, parent_task: 0, site: 0 };
 }

@@ -14,7 +14,8 @@ use crate::callbacks;
 use crate::emit::{closed, never_told, now, output};
 use crate::kernel::read;
 use crate::maps::{
-    CONNECT_STACKS, CONNECTIONS, PROCESS_TABLE, RUNTIME_LAYOUTS, bump_setting, count, own_slot,
+    CONNECT_STACKS, CONNECTIONS, PROCESS_TABLE, PYTHON_LAYOUTS, RUNTIME_LAYOUTS, bump_setting,
+    count, own_slot,
 };
 use crate::offsets::at;
 use crate::processes::{is_selected_port, may_be_target, select_by_port};
@@ -203,6 +204,7 @@ pub fn process_exec(_ctx: BtfTracePointContext) -> i32 {
     };
     if known_runtime {
         let _ = RUNTIME_LAYOUTS.remove(tgid);
+        let _ = PYTHON_LAYOUTS.remove(tgid);
     }
     if !lineage {
         let _ = PROCESS_TABLE.remove(tgid);
@@ -227,6 +229,7 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let _ = PROCESS_TABLE.remove(tgid);
     if state.runtime != runtime::NONE {
         let _ = RUNTIME_LAYOUTS.remove(tgid);
+        let _ = PYTHON_LAYOUTS.remove(tgid);
     }
     if state.flags & process_flag::ANNOUNCED != 0 {
         let event = ExitRecord {

@@ -8,6 +8,7 @@
 #![no_main]
 #![allow(unreachable_pub, reason = "programs are found by name in the object file")]
 
+mod asyncio;
 mod callbacks;
 mod emit;
 mod kernel;

@@ -4,6 +4,7 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use tracer_ebpf::python::{PythonLayout, Walk};
 use tracer_ebpf::{
     CHUNK, COUNTERS, ConnState, Counter, DataRecord, OpenRecord, PORTS, PROCESSES, ProcessRecord,
     ProcessState, RUNTIMES, RuntimeLayout, TAIL, TaskKey, setting,
@@ -36,6 +37,11 @@ pub(crate) static PROCESS_TABLE: HashMap<u32, ProcessState> =
 /// Process to where its runtime keeps its tasks.
 #[map(name = "RUNTIMES")]
 pub(crate) static RUNTIME_LAYOUTS: HashMap<u32, RuntimeLayout> =
+    HashMap::with_max_entries(RUNTIMES, 1);
+
+/// The same for those whose runtime is Python.
+#[map(name = "PYTHONS")]
+pub(crate) static PYTHON_LAYOUTS: HashMap<u32, PythonLayout> =
     HashMap::with_max_entries(RUNTIMES, 1);
 
 /// Thread to its last read, where callbacks are told apart.
@@ -73,6 +79,7 @@ pub(crate) struct Scratch {
     /// What the thread of the transfer ran, or for whom.
     pub(crate) task: TaskKey,
     pub(crate) goroutine: Goroutine,
+    pub(crate) walk: Walk,
     pub(crate) stack: Stack,
     /// The callback within which the transfer is made, by name.
     pub(crate) callback: u64,

@@ -9,6 +9,7 @@ use tracer_ebpf::{
     phase, record, runtime, setting,
 };
 
+use crate::asyncio;
 use crate::callbacks;
 use crate::emit::{self, Moved, now};
 use crate::kernel::{UserRegisters, number, read};
@@ -131,10 +132,14 @@ pub(crate) fn observe<S: Socket>(
     }
     scratch.task = TaskKey::UNKNOWN;
     scratch.callback = 0;
-    if state.runtime == runtime::CALLBACKS {
-        note_callback(thread as u32, time, scratch);
-    } else if starts_message && state.runtime != runtime::NONE {
-        tasks::read(tgid, state, scratch);
+    match state.runtime {
+        runtime::CALLBACKS => note_callback(thread as u32, time, scratch),
+        runtime::NONE => {}
+        _ if !starts_message => {}
+        // Event loops read for whom it may concern; only who writes knows what for.
+        runtime::PYTHON if moving == direction::SEND => asyncio::read(tgid, scratch),
+        runtime::PYTHON => {}
+        _ => tasks::read(tgid, state, scratch),
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
     let moved = Moved { offset, time, tgid, tid: thread as u32, waits: S::waits() };

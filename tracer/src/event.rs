@@ -64,6 +64,15 @@ pub struct Task {
     pub site: CodeAddress,
 }
 
+impl Task {
+    /// Whether `parent` is not the task that started this one, but the last in the row of those
+    /// that wait for it, itself if there is none. The identity of such a task is given to another
+    /// one once it is gone.
+    pub fn is_awaited(&self) -> bool {
+        self.site.0 == tracer_ebpf::TaskKey::AWAITED
+    }
+}
+
 /// Which way bytes went, seen from the process that owns the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Direction {

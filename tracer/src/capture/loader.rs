@@ -365,6 +365,7 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("TASK_COMM", "task_struct", "comm"),
     ("TASK_START", "task_struct", "start_time"),
     ("TASK_WAITS", "task_struct", "nvcsw"),
+    ("TASK_FS_BASE", "task_struct", "thread.fsbase"),
     ("MM_ARG_START", "mm_struct", "arg_start"),
     ("MM_ARG_END", "mm_struct", "arg_end"),
     ("MM_ENV_START", "mm_struct", "env_start"),

@@ -27,6 +27,7 @@ pub use kernel_types::KernelTypesError;
 pub use loader::{Backend, LoadError, Options, Unknown};
 pub use losses::KernelCounters;
 
+use runtimes::Runtimes;
 use unix_sockets::{Look, UnixSockets};
 
 use crate::event::{ClockOffset, ConnId, Event, KernelTime, Pid};
@@ -61,7 +62,7 @@ pub struct Capture {
     /// Laid out as `ProcessState`: verdict, flags, runtime, padding.
     processes: BpfHashMap<MapData, u32, [u8; 4]>,
     verdicts: BpfHashMap<MapData, u64, u8>,
-    runtimes: BpfHashMap<MapData, u32, runtimes::MapValue>,
+    runtimes: Runtimes,
     undelivered: VecDeque<ConnId>,
     counters: losses::CounterMap,
     /// Hides kernel addresses that serve as identities.
@@ -85,7 +86,8 @@ impl Capture {
         let settings = take("SETTINGS")?.try_into().map_err(map_error("SETTINGS"))?;
         let processes = take("PROCESSES")?.try_into().map_err(map_error("PROCESSES"))?;
         let verdicts = take("VERDICTS")?.try_into().map_err(map_error("VERDICTS"))?;
-        let runtimes = take("RUNTIMES")?.try_into().map_err(map_error("RUNTIMES"))?;
+        let runtimes = Runtimes::new(take("RUNTIMES")?, take("PYTHONS")?);
+        let runtimes = runtimes.map_err(map_error("RUNTIMES"))?;
         let counters = take("COUNTERS")?.try_into().map_err(map_error("COUNTERS"))?;
         Ok(Self {
             backend,
@@ -207,13 +209,13 @@ impl Capture {
     /// Tells the kernel half how to find the tasks of a process that it has seen. Returns whether
     /// it will: not if the process is gone by now, or if too many others are looked at already.
     pub fn follow_tasks(&mut self, pid: Pid, layout: &Layout) -> bool {
-        let Ok([verdict, flags_before, ..]) = self.processes.get(&pid.0, 0) else {
+        let Ok([verdict, flags_before, runtime_before, _]) = self.processes.get(&pid.0, 0) else {
             return false;
         };
-        let layout = runtimes::MapValue::from(layout);
-        let state = [verdict, flags_before, layout.kind(), 0];
-        let followed = self.runtimes.insert(pid.0, layout, ANY).is_ok()
-            && self.processes.insert(pid.0, state, EXISTING).is_ok();
+        let followed = self.runtimes.insert(pid, layout).is_ok_and(|runtime| {
+            let state = [verdict, flags_before, runtime, 0];
+            runtime == runtime_before || self.processes.insert(pid.0, state, EXISTING).is_ok()
+        });
         if followed {
             self.bump_epoch();
         } else {
@@ -225,7 +227,7 @@ impl Capture {
     /// To be called when a process is gone. The kernel half forgets by itself, unless it was told
     /// too late.
     pub fn forget_tasks(&mut self, pid: Pid) {
-        let _ = self.runtimes.remove(&pid.0);
+        self.runtimes.remove(pid);
     }
 
     /// Tells the kernel half how to go on with a connection.

@@ -1,26 +1,31 @@
 //! Where a program's own runtime keeps the tasks that it runs on threads, so that the kernel half
 //! can tell them apart by looking.
 //!
-//! Knows executables, by what stands in their file; neither processes nor the kernel.
+//! Knows executables, by what stands in their file, and interpreters, by what stands in their
+//! memory; not the kernel.
 
 mod callbacks;
 mod debug_info;
 mod finder;
 mod go;
+mod python;
 
 use std::fs::File;
 
 use object::read::ReadCache;
 use object::{Architecture, Object as _};
+use tracer_ebpf::python::PythonLayout;
 
 pub use finder::{Finder, Found};
 pub use go::GoLayout;
 
 /// A runtime whose tasks can be told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// Go, with goroutines.
     Go(GoLayout),
+    /// `CPython`, with asyncio tasks.
+    Python(Box<PythonLayout>),
     /// An event loop, with callbacks.
     Callbacks,
 }

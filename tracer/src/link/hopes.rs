@@ -21,6 +21,8 @@ pub(super) struct Hope {
     candidates: usize,
     /// The parent, if the process can be trusted with this kind of evidence.
     probable: Option<(ExchangeId, Kind)>,
+    /// The response that its task writes may still tell; nothing else counts until then.
+    of_worker: bool,
     /// The thread's next response may still tell.
     of_thread: bool,
     /// A response within a callback may still tell.
@@ -38,9 +40,24 @@ impl Hope {
         candidates: usize,
         probable: Option<(ExchangeId, Kind)>,
     ) -> Self {
-        let (of_thread, of_callback, of_task) = (true, false, false);
+        let (of_worker, of_thread, of_callback, of_task) = (false, true, false, false);
         let otherwise = None;
-        Self { pid, began, candidates, probable, of_thread, of_callback, of_task, otherwise }
+        Self {
+            pid,
+            began,
+            candidates,
+            probable,
+            of_worker,
+            of_thread,
+            of_callback,
+            of_task,
+            otherwise,
+        }
+    }
+
+    /// Has the call wait for [`Hopes::expect_of_worker`] before anything else.
+    pub(super) fn by_worker(self, of_worker: bool) -> Self {
+        Self { of_worker, ..self }
     }
 
     /// Of a process where callbacks tell, and not threads.
@@ -85,7 +102,9 @@ impl Hopes {
         if self.hopes.len() >= MAX_HOPES {
             return false;
         }
-        self.by_process.entry(hope.pid).or_default().push(call);
+        if !hope.of_worker {
+            self.by_process.entry(hope.pid).or_default().push(call);
+        }
         self.hopes.insert(call, hope);
         true
     }
@@ -95,12 +114,28 @@ impl Hopes {
         Some(self.hopes.remove(&call)?.resolved(call, Some(origin)))
     }
 
+    /// The task's response came, and this is the parent, if that means anything. Returns whether
+    /// the request is needed from now on.
+    pub(super) fn expect_of_worker(
+        &mut self,
+        call: ExchangeId,
+        probable: Option<(ExchangeId, Kind)>,
+    ) -> bool {
+        let Some(hope) = self.hopes.get_mut(&call).filter(|hope| hope.of_worker) else {
+            return false;
+        };
+        hope.of_worker = false;
+        hope.probable = probable;
+        self.by_process.entry(hope.pid).or_default().push(call);
+        probable.is_some()
+    }
+
     /// The thread's response came: this is the parent, if that means anything. Returns whether the
     /// request is needed from now on.
     pub(super) fn expect(&mut self, call: ExchangeId, probable: (ExchangeId, Kind)) -> bool {
         let Some(hope) = self.hopes.get_mut(&call) else { return false };
         hope.of_thread = false;
-        if hope.probable.is_some() {
+        if hope.of_worker || hope.probable.is_some() {
             return false;
         }
         hope.probable = Some(probable);
@@ -123,7 +158,7 @@ impl Hopes {
     ) -> bool {
         let Some(hope) = self.hopes.get_mut(&call) else { return false };
         hope.of_callback = false;
-        if hope.probable.is_some() || request.is_none() {
+        if hope.of_worker || hope.probable.is_some() || request.is_none() {
             return false;
         }
         hope.probable = request.map(|request| (request, Kind::Callback));
@@ -184,19 +219,29 @@ impl Hopes {
         resolved
     }
 
-    /// Gives up what began before `time`. What is probable holds where it is accepted without proof.
+    /// Gives up what began before `time`, or, if a task of a process was to tell by its response,
+    /// before there were any requests that are `unanswered` there. What is probable holds where it
+    /// is accepted without proof.
     pub(super) fn give_up(
         &mut self,
         time: KernelTime,
+        unanswered: impl Fn(Pid) -> KernelTime,
         accepted: impl Fn(ExchangeId, Kind) -> bool,
     ) -> Vec<Resolved> {
-        let late = self.hopes.iter().filter(|(_, hope)| hope.began < time);
+        let late = self.hopes.iter().filter(|(_, hope)| {
+            hope.began < if hope.of_worker { unanswered(hope.pid) } else { time }
+        });
         let mut late: Vec<ExchangeId> = late.map(|(call, _)| *call).collect();
         late.sort_by_key(|id| (id.conn, id.offset.0));
         late.into_iter()
             .filter_map(|call| {
                 let mut hope = self.hopes.remove(&call)?;
                 let origin = match hope.probable.filter(|(_, kind)| accepted(call, *kind)) {
+                    // Its task has answered none of the requests: it was none of theirs, or
+                    // nobody saw.
+                    _ if hope.of_worker => {
+                        Some(Origin::Unclear { candidates: hope.candidates, related: None })
+                    }
                     Some(probable) => Some(hope.child_of(probable)),
                     None => hope.otherwise.take(),
                 };

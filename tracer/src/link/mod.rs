@@ -18,6 +18,7 @@ mod tally;
 mod tasks;
 mod threads;
 pub mod timing;
+mod workers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Tid};
+use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Task, Tid};
 use crate::exchange::{Ends, ExchangeId, RequestHead, Role};
 use crate::telemetry::is_export;
 use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
@@ -42,6 +43,7 @@ pub use tally::Tally;
 use tasks::Tasks;
 use threads::{Clue, Threads, Trust};
 use timing::Confidence;
+use workers::{Told, Workers};
 
 /// Nanoseconds that a server's half waits for the client's: that is written down when the call
 /// that sent it returns, which may be after the server has read it.
@@ -74,6 +76,12 @@ pub enum Kind {
     Pair,
     /// The task that made the call, or one that started it, was handling that request.
     Coroutine,
+    /// The task that made the call, or one that waited for it, wrote that request's response.
+    #[serde(rename = "coroutine")]
+    Task,
+    /// As `Task`, but another task below the one that waits for both.
+    #[serde(rename = "coroutine")]
+    RelatedTask,
     /// The thread that made the call was handling that request and no other.
     Thread,
     /// The thread that made the call wrote that request's response next.
@@ -98,7 +106,7 @@ impl Kind {
         match self {
             Self::Header => "header",
             Self::Pair => "pair",
-            Self::Coroutine => "coroutine",
+            Self::Coroutine | Self::Task | Self::RelatedTask => "coroutine",
             Self::Thread | Self::Worker => "thread",
             Self::Callback | Self::Tick => "tick",
             Self::Sole => "sole",
@@ -201,6 +209,8 @@ struct Open {
 struct Moment {
     tid: Tid,
     waits: u32,
+    at: KernelTime,
+    task: Option<Task>,
     request: Option<ExchangeId>,
     /// The callback within which that was.
     callback: Option<KernelTime>,
@@ -222,6 +232,7 @@ pub struct Linker<T> {
     family: Family<T>,
     threads: Threads,
     tasks: Tasks,
+    workers: Workers,
     callbacks: Callbacks,
     pairs: Pairs,
     timing: ByTiming,
@@ -252,6 +263,7 @@ impl<T> Linker<T> {
             family: Family::new(),
             threads: Threads::default(),
             tasks: Tasks::default(),
+            workers: Workers::default(),
             callbacks: Callbacks::default(),
             pairs: Pairs::default(),
             timing: ByTiming::new(timing),
@@ -290,10 +302,10 @@ impl<T> Linker<T> {
     /// Bytes are about to be looked at: what begins now, begins by this thread.
     pub fn before_data(&mut self, data: &Data<'_>) {
         self.tasks.on_data(data);
-        let &Data { conn, tid, waits, callback, .. } = data;
+        let &Data { conn, tid, waits, time: at, task, callback, .. } = data;
         let (request, cause) = (self.request_of(conn), self.cause_of(conn));
         let cause = cause.unwrap_or(Cause::Unknown);
-        self.moment = Some(Moment { tid, waits, request, callback, cause });
+        self.moment = Some(Moment { tid, waits, at, task, request, callback, cause });
     }
 
     /// Bytes were looked at, and what they began or ended was told.
@@ -399,7 +411,14 @@ impl<T> Linker<T> {
             return self.hand_on(settled, placed);
         }
         self.tasks.on_response(id, pid);
-        let within = self.moment.filter(|moment| moment.tid == tid).and_then(|it| it.callback);
+        let moment = self.moment.filter(|moment| moment.tid == tid);
+        let (task, at) = moment.map_or((None, began), |moment| (moment.task, moment.at));
+        for (call, kind) in self.workers.on_response(id, pid, task, began, at) {
+            if self.hopes.expect_of_worker(call, kind.map(|kind| (id, kind))) {
+                self.family.keep(id);
+            }
+        }
+        let within = moment.and_then(|moment| moment.callback);
         if let Some(revealed) = self.callbacks.on_response(id, tid, within, began) {
             self.take_revealed(&revealed);
         }
@@ -458,6 +477,7 @@ impl<T> Linker<T> {
     pub fn on_gone(&mut self, pid: Pid) {
         self.threads.on_gone(pid);
         self.tasks.on_gone(pid);
+        self.workers.on_gone(pid);
         self.timing.on_gone(pid);
         self.callbacks.on_gone(pid);
         self.instrumented.on_gone(pid);
@@ -479,8 +499,24 @@ impl<T> Linker<T> {
         let decisions = self.timing.on_tick(now);
         self.take_decisions(decisions, ids, &mut settled);
         let late = KernelTime(now.0.saturating_sub(self.hold));
-        self.give_up_hopes(late, ids, &mut settled);
+        let unanswered = self.unanswered(now);
+        let unanswered = |pid| unanswered.get(&pid).copied().unwrap_or(now);
+        self.workers.expire(unanswered);
+        self.give_up_hopes(late, unanswered, ids, &mut settled);
         self.hand_on(settled, placed);
+    }
+
+    /// When the oldest unanswered request of each process began, of those that may still cause
+    /// something.
+    fn unanswered(&self, now: KernelTime) -> HashMap<Pid, KernelTime> {
+        let mut oldest = HashMap::new();
+        for open in self.open.values().filter(|open| open.role == Role::Server) {
+            if now.nanos_since(open.at) < self.longest_request {
+                let at = oldest.entry(open.pid).or_insert(open.at);
+                *at = open.at.min(*at);
+            }
+        }
+        oldest
     }
 
     /// Nothing more will come: settles everything with what is known.
@@ -491,8 +527,9 @@ impl<T> Linker<T> {
         }
         let decisions = self.timing.finish();
         self.take_decisions(decisions, ids, &mut settled);
-        self.give_up_hopes(KernelTime(u64::MAX), ids, &mut settled);
-        self.await_no_longer(KernelTime(u64::MAX), ids, &mut settled);
+        let end = KernelTime(u64::MAX);
+        self.give_up_hopes(end, |_| end, ids, &mut settled);
+        self.await_no_longer(end, ids, &mut settled);
         for id in self.family.undecided() {
             self.family.decide(id, Origin::Root, ids, &mut settled);
         }
@@ -515,6 +552,9 @@ impl<T> Linker<T> {
         let within = moment.and_then(|moment| moment.callback);
         let clue = self.threads.on_call(began, waits, itself);
         let clue = self.tasks.on_call(id, pid, clue);
+        let task = moment.and_then(|moment| moment.task).filter(|_| carried.is_none());
+        let told = self.workers.on_call(id, pid, task, at, itself);
+        let clue = told.improve(clue);
         let open = &self.open;
         let is_open = |request| Some(request) != itself && open.contains_key(&request);
         let clue = self.callbacks.on_call(began, within, clue, is_open);
@@ -541,7 +581,9 @@ impl<T> Linker<T> {
             clue.origin()
         };
         if let (None, Clue::Unclear { candidates, probable }) = (&origin, clue) {
-            let hope = Hope::new(pid, at, candidates, probable).by_task(self.tasks.awaits(id));
+            let hope = Hope::new(pid, at, candidates, probable)
+                .by_task(self.tasks.awaits(id))
+                .by_worker(told == Told::Later);
             let hope = match self.callbacks.trust(pid) {
                 Trust::Denied => hope,
                 _ => hope.by_callback(self.callbacks.may_reveal(id)),
@@ -631,6 +673,7 @@ impl<T> Linker<T> {
             Role::Server => {
                 self.threads.on_answered(id, open.pid);
                 self.tasks.on_answered(id, open.pid);
+                self.workers.on_answered(id, open.pid);
                 if let Some(context) = &open.carried {
                     self.contexts.on_answered(open.pid, id, context, at);
                 }
@@ -685,10 +728,12 @@ impl<T> Linker<T> {
 
     /// Settles calls of which threads have proven enough, or will not.
     fn settle_hopes(&mut self, pid: Pid, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
-        let (threads, tasks, callbacks) = (&self.threads, &self.tasks, &self.callbacks);
+        let (threads, tasks) = (&self.threads, &self.tasks);
+        let (workers, callbacks) = (&self.workers, &self.callbacks);
         let trust = |call, kind| match kind {
             Kind::Callback => callbacks.trust(pid),
             Kind::Coroutine => tasks.trust(call),
+            Kind::Task | Kind::RelatedTask => workers.trust(pid, kind),
             _ => threads.trust(pid, kind),
         };
         for resolved in self.hopes.resolve(pid, trust) {
@@ -696,16 +741,18 @@ impl<T> Linker<T> {
         }
     }
 
-    /// Settles calls that began before `time` with what is known.
+    /// Settles calls that began before `time` with what is known, and those of which a response was
+    /// to tell as soon as there are no requests that are `unanswered`.
     fn give_up_hopes(
         &mut self,
         time: KernelTime,
+        unanswered: impl Fn(Pid) -> KernelTime,
         ids: &mut IdSource,
         settled: &mut Vec<Settled<T>>,
     ) {
         let tasks = &self.tasks;
         let accepted = |call, kind| kind == Kind::Coroutine && tasks.is_unblemished(call);
-        for resolved in self.hopes.give_up(time, accepted) {
+        for resolved in self.hopes.give_up(time, unanswered, accepted) {
             self.settle_hope(resolved, ids, settled);
         }
     }

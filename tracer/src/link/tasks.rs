@@ -105,11 +105,12 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Bytes were moved.
     pub(super) fn on_data(&mut self, data: &Data<'_>) {
-        let message = Message { turn: data.turn, task: data.task };
+        let task = data.task.filter(|task| !task.is_awaited());
+        let message = Message { turn: data.turn, task };
         match self.messages.get_mut(&data.conn) {
             Some(known) if known.turn != data.turn => *known = message,
             Some(_) => {}
-            None if data.task.is_none() => {}
+            None if task.is_none() => {}
             None => insert_bounded(&mut self.messages, data.conn, message),
         }
     }

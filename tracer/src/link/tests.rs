@@ -3,6 +3,7 @@
 mod callbacks;
 mod sdk;
 mod tasks;
+mod workers;
 
 use std::net::SocketAddr;
 

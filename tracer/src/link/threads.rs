@@ -32,7 +32,7 @@ const MAX_PEERS: usize = 256;
 /// Calls of one thread without a response in between; of further ones nothing is proven.
 const MAX_MADE: usize = 64;
 /// Cases that are needed before a process' habit counts.
-const ENOUGH: u32 = 32;
+pub(super) const ENOUGH: u32 = 32;
 /// Cases after which older ones count half.
 const WINDOW: u32 = 8_192;
 /// Exceptions to a habit that are borne: one in so many cases.
@@ -275,6 +275,8 @@ impl Threads {
             Kind::Header
             | Kind::Pair
             | Kind::Coroutine
+            | Kind::Task
+            | Kind::RelatedTask
             | Kind::Callback
             | Kind::Sole
             | Kind::Timing => Trust::Given,
