@@ -314,7 +314,7 @@ impl<T> Linker<T> {
         if data.direction == Direction::Receive {
             // The last byte of a response ends the call, but was read for its request.
             let request = self.request_of(data.conn).or(before.request);
-            self.threads.on_read(data.tid, data.waits, data.time, request);
+            self.threads.on_read(data, request);
             let cause = self.cause_of(data.conn).unwrap_or(before.cause);
             if let Some(revealed) = self.callbacks.on_read(data, cause) {
                 self.take_revealed(&revealed);

@@ -426,3 +426,21 @@ fn a_thread_that_has_answered_does_not_call_for_the_request_of_another() {
     let spans = story.finish();
     assert_eq!(spans["late"].place.parent, None);
 }
+
+#[test]
+fn a_loop_that_reads_several_requests_before_it_calls_is_not_linked_by_tick() {
+    let mut story = Story::new();
+    let by = by(1, 10, 0);
+    for round in 0..100 {
+        let requests = [story.request(1, by), story.request(2, by)];
+        let calls = [story.call(3, by), story.call(4, by)];
+        for call in calls {
+            story.end(call, by, Role::Client, if round == 99 { "call" } else { "before" });
+        }
+        for request in requests {
+            story.end(request, by, Role::Server, "request");
+        }
+    }
+    let spans = story.finish();
+    assert_ne!(kind(&spans["call"]), Some(Kind::Tick));
+}

@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Began, Kind, Origin};
-use crate::event::{ConnId, Endpoint, KernelTime, Pid, Tid};
+use crate::event::{ConnId, Data, Endpoint, KernelTime, Pid, Tid};
 use crate::exchange::ExchangeId;
 
 /// Threads remembered at once; beyond, those silent longest are forgotten.
@@ -89,6 +89,8 @@ struct Thread {
     serves: bool,
     /// What it last read for.
     baton: Option<ExchangeId>,
+    /// That was a request, and it has called nobody since.
+    asked: bool,
     /// Its count of waits at that time.
     waits: u32,
     last: KernelTime,
@@ -209,25 +211,22 @@ impl Threads {
         if self.dialed.len() < MAX_DIALED {
             let spot = self.spot(tid, waits);
             self.dialed.insert(conn, (at, spot));
+            self.by_id.entry(tid).or_default().asked = false;
         }
     }
 
     /// A thread read something that belongs to `request`: a part of it, or of the response to a
     /// call that it caused. `None` if that is not known.
-    pub(super) fn on_read(
-        &mut self,
-        tid: Tid,
-        waits: u32,
-        at: KernelTime,
-        request: Option<ExchangeId>,
-    ) {
+    pub(super) fn on_read(&mut self, data: &Data<'_>, request: Option<ExchangeId>) {
+        let &Data { conn, tid, waits, time, .. } = data;
         if self.by_id.len() >= MAX_THREADS && !self.by_id.contains_key(&tid) {
             self.forget_silent();
         }
         let thread = self.by_id.entry(tid).or_default();
         thread.baton = request;
+        thread.asked = request.is_some_and(|request| request.conn == conn);
         thread.waits = waits;
-        thread.last = at;
+        thread.last = time;
     }
 
     /// A request began; `tid` read its first byte.
@@ -237,6 +236,16 @@ impl Threads {
             return;
         }
         process.open.insert(id, (tid, at));
+        // One that reads several requests before it calls for any is not prompt.
+        if let Some(thread) = self.by_id.get(&tid)
+            && thread.asked
+            && let Some(before) = thread.baton
+            && let Some(process) = self.processes.get_mut(&pid)
+            && process.open.contains_key(&before)
+            && before != id
+        {
+            process.prompt.observe(false);
+        }
         let thread = self.by_id.entry(tid).or_default();
         thread.serves = true;
         thread.open.insert(id);
@@ -320,6 +329,9 @@ impl Threads {
     ) -> Clue {
         let Began { id, pid, tid, at, .. } = *began;
         let dialed = self.dialed.remove(&id.conn);
+        if let Some(thread) = self.by_id.get_mut(&tid) {
+            thread.asked = false;
+        }
         let here = waits.map_or_else(Spot::default, |waits| self.spot(tid, waits));
         let Some(process) = self.process(pid) else { return Clue::Root };
         let mine = itself.is_some_and(|itself| process.open.contains_key(&itself));
