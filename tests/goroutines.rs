@@ -68,7 +68,7 @@ fn judge(spans: &Spans) -> HashMap<&str, (usize, usize, usize)> {
 #[test]
 fn calls_follow_goroutines() -> Result<()> {
     on_each_backend(|backend| {
-        let spans = drive(backend, &["work"])?;
+        let spans = drive(backend, &["tasks"])?;
         let judged = judge(&spans);
         for (purpose, expected) in [("own", REQUESTS), ("child", 2 * REQUESTS)] {
             let (all, right, wrong) = judged[purpose];
@@ -86,7 +86,7 @@ fn calls_follow_goroutines() -> Result<()> {
 #[test]
 fn goroutines_that_outlive_their_request_are_not_the_next_ones() -> Result<()> {
     on_each_backend(|backend| {
-        let spans = drive(backend, &["notify", "work"])?;
+        let spans = drive(backend, &["notify", "tasks"])?;
         let judged = judge(&spans);
         for purpose in ["own", "child", "late", "tick"] {
             let (all, _, wrong) = judged[purpose];

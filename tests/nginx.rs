@@ -49,6 +49,8 @@ fn a_static_file() -> Result<()> {
             &[("service.name", "curl"), ("process.command", "curl")],
         );
         assert_eq!(called.pid(), Some(curl.pid));
+        assert_eq!(called.parent_span_id, None);
+        assert_eq!(served.parent_span_id.as_ref(), Some(&called.span_id));
         assert!(called.start <= served.start, "a request arrives after it was sent");
         assert!(served.start <= called.end, "a response ends after its request began");
         Ok(())

@@ -36,7 +36,7 @@ func answer(w http.ResponseWriter, err error) {
 
 // Calls from the goroutine that serves the request, then from two that it waits for.
 func work(w http.ResponseWriter, r *http.Request) {
-	tag := strings.TrimPrefix(r.URL.Path, "/work/")
+	tag := strings.TrimPrefix(r.URL.Path, "/tasks/")
 	err := call("/own/" + tag)
 	results := make(chan error, 2)
 	for i := 0; i < 2; i++ {
@@ -67,7 +67,7 @@ func tick() {
 
 func main() {
 	go tick()
-	http.HandleFunc("/work/", work)
+	http.HandleFunc("/tasks/", work)
 	http.HandleFunc("/notify/", notify)
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
 }
