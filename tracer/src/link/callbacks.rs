@@ -12,7 +12,8 @@
 
 use std::collections::HashMap;
 
-use super::threads::{Clue, Habit, Trust};
+use super::per_process::PerProcess;
+use super::threads::{Clue, DIALED_FOR, Habit, Trust};
 use super::{Began, Kind};
 use crate::event::{ConnId, Connecting, Data, KernelTime, Pid, Tid};
 use crate::exchange::{ExchangeId, Role};
@@ -21,7 +22,7 @@ use crate::exchange::{ExchangeId, Role};
 const MAX_THREADS: usize = 16_384;
 /// Calls looked after at once; of further ones nothing is known.
 const MAX_CALLS: usize = 32_768;
-/// Connections being made that are remembered at once.
+/// Connections being made that are remembered at once; of further ones nothing is known.
 const MAX_DIALED: usize = 16_384;
 
 /// For what something is done.
@@ -63,22 +64,22 @@ pub(super) struct Revealed {
 #[derive(Debug, Default)]
 pub(super) struct Callbacks {
     /// Processes whose callbacks are told apart, and how faithful they are.
-    processes: HashMap<Pid, Habit>,
+    processes: PerProcess<Habit>,
     running: HashMap<Tid, Callback>,
     /// What the calls are for that are not over.
     causes: HashMap<ExchangeId, Cause>,
     /// By their first call.
     chains: HashMap<ExchangeId, Chain>,
     chain_of: HashMap<ExchangeId, ExchangeId>,
-    dialed: HashMap<ConnId, Cause>,
+    dialed: HashMap<ConnId, (KernelTime, Cause)>,
 }
 
 impl Callbacks {
     /// A thread begins to make a connection.
     pub(super) fn on_connecting(&mut self, event: &Connecting) {
-        if self.processes.contains_key(&event.pid) && self.dialed.len() < MAX_DIALED {
+        if self.processes.contains(event.pid) && self.dialed.len() < MAX_DIALED {
             let cause = self.cause(event.tid, event.callback);
-            self.dialed.insert(event.conn, cause);
+            self.dialed.insert(event.conn, (event.time, cause));
         }
     }
 
@@ -95,7 +96,7 @@ impl Callbacks {
     /// it reads again is for the same cause. Gives calls of which nothing more can be known.
     pub(super) fn on_read(&mut self, data: &Data<'_>, cause: Cause) -> Option<Revealed> {
         let began = data.callback?;
-        self.processes.entry(data.pid).or_default();
+        self.processes.remember(data.pid)?;
         if self.running.len() >= MAX_THREADS {
             self.running.clear();
         }
@@ -119,11 +120,12 @@ impl Callbacks {
         is_open: impl Fn(ExchangeId) -> bool,
     ) -> Clue {
         let Began { id, pid, tid, at, .. } = *began;
-        if !self.processes.contains_key(&pid) {
+        if !self.processes.contains(pid) {
             return clue;
         }
         // The first call on a connection is the one that it was made for.
-        let dialed = self.dialed.remove(&id.conn).filter(|cause| *cause != Cause::Unknown);
+        let dialed = self.dialed.remove(&id.conn).map(|(_, cause)| cause);
+        let dialed = dialed.filter(|cause| *cause != Cause::Unknown);
         let cause = dialed.unwrap_or_else(|| self.cause(tid, within));
         let candidates = clue.candidates();
         if let Cause::Request(request) = cause {
@@ -151,7 +153,7 @@ impl Callbacks {
         began: KernelTime,
     ) -> Option<Revealed> {
         let cause = self.cause(tid, within);
-        let habit = self.processes.get_mut(&self.running.get(&tid)?.pid)?;
+        let habit = self.processes.get_mut(self.running.get(&tid)?.pid)?;
         match cause {
             Cause::Request(request) => {
                 habit.observe(request == id);
@@ -180,7 +182,7 @@ impl Callbacks {
 
     /// Whether callbacks mean anything in a process.
     pub(super) fn trust(&self, pid: Pid) -> Trust {
-        self.processes.get(&pid).map_or(Trust::Denied, |habit| habit.trust())
+        self.processes.get(pid).map_or(Trust::Denied, |habit| habit.trust())
     }
 
     /// Whether a later response may tell what a call is for.
@@ -200,9 +202,14 @@ impl Callbacks {
         self.dialed.remove(&conn);
     }
 
+    /// Forgets connections that were never used, such as those to databases.
+    pub(super) fn expire(&mut self, now: KernelTime) {
+        self.dialed.retain(|_, (at, _)| now.nanos_since(*at) < DIALED_FOR);
+    }
+
     /// A process exited.
     pub(super) fn on_gone(&mut self, pid: Pid) {
-        if self.processes.remove(&pid).is_some() {
+        if self.processes.forget(pid).is_some() {
             self.running.retain(|_, callback| callback.pid != pid);
         }
     }

@@ -8,12 +8,16 @@
 
 mod by_timing;
 mod callbacks;
+mod calls;
 mod contexts;
 mod family;
 mod hopes;
 mod instrumented;
+mod origin;
 mod pairs;
+mod per_process;
 mod sdk;
+mod settling;
 mod tally;
 mod tasks;
 mod threads;
@@ -31,19 +35,20 @@ use crate::exchange::{Ends, ExchangeId, RequestHead, Role};
 use crate::telemetry::is_export;
 use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
 use by_timing::ByTiming;
-use callbacks::{Callbacks, Cause, Revealed};
-use contexts::{Contexts, Provenance};
+use callbacks::{Callbacks, Cause};
+use contexts::Contexts;
 use family::{Family, Settled};
-use hopes::{Hope, Hopes};
+use hopes::Hopes;
 pub use instrumented::Muted;
 use instrumented::{Door, Instrumented, Reporter};
+pub use origin::{Kind, Origin};
 use pairs::Pairs;
 use sdk::Awaiting;
 pub use tally::Tally;
 use tasks::Tasks;
-use threads::{Clue, Threads, Trust};
+use threads::{Clue, Threads};
 use timing::Confidence;
-use workers::{Told, Workers};
+use workers::Workers;
 
 /// Nanoseconds that a server's half waits for the client's: that is written down when the call
 /// that sent it returns, which may be after the server has read it.
@@ -63,91 +68,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { threshold: Confidence::new(0.9), longest_request: Duration::from_mins(5) }
-    }
-}
-
-/// What decided a parent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// The request carried the context that the parent had received.
-    Header,
-    /// Both ends of the connection were seen.
-    Pair,
-    /// The task that made the call, or one that started it, was handling that request.
-    Coroutine,
-    /// The task that made the call, or one that waited for it, wrote that request's response.
-    #[serde(rename = "coroutine")]
-    Task,
-    /// As `Task`, but another task below the one that waits for both.
-    #[serde(rename = "coroutine")]
-    RelatedTask,
-    /// The thread that made the call was handling that request and no other.
-    Thread,
-    /// The thread that made the call wrote that request's response next.
-    Worker,
-    /// The call was made within a callback that is for that request.
-    Callback,
-    /// The call was written at once after something of that request was read.
-    Tick,
-    /// No other request was open.
-    Sole,
-    /// It was by far the most likely one.
-    Timing,
-}
-
-impl Kind {
-    /// All names, the strongest evidence first.
-    pub const NAMES: [&str; 7] =
-        ["header", "pair", "coroutine", "thread", "tick", "sole", "timing"];
-
-    /// As spans and reports name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Header => "header",
-            Self::Pair => "pair",
-            Self::Coroutine | Self::Task | Self::RelatedTask => "coroutine",
-            Self::Thread | Self::Worker => "thread",
-            Self::Callback | Self::Tick => "tick",
-            Self::Sole => "sole",
-            Self::Timing => "timing",
-        }
-    }
-}
-
-/// Where an exchange comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Origin {
-    /// Nobody that is known.
-    Root,
-    /// The span whose context it carries.
-    Remote(Box<RemoteContext>),
-    /// Another exchange that was seen.
-    Child {
-        /// Which.
-        parent: ExchangeId,
-        /// How that is known.
-        kind: Kind,
-        /// Requests that it could have been, this one included.
-        candidates: usize,
-        /// How sure that is, where it is not certain.
-        confidence: Option<Confidence>,
-    },
-    /// One of several requests, but not sure enough which.
-    Unclear {
-        /// How many.
-        candidates: usize,
-        /// The likeliest one's place, if all of them belong to one trace.
-        related: Option<Box<SpanContext>>,
-    },
-}
-
-impl Origin {
-    fn parent(&self) -> Option<ExchangeId> {
-        match self {
-            Self::Child { parent, .. } => Some(*parent),
-            Self::Root | Self::Remote(_) | Self::Unclear { .. } => None,
-        }
     }
 }
 
@@ -328,17 +248,6 @@ impl<T> Linker<T> {
         Some(self.callbacks.reading(*id, self.open.get(id)?.role))
     }
 
-    /// Callbacks told what some calls are for, or that they never will.
-    fn take_revealed(&mut self, revealed: &Revealed) {
-        for call in &revealed.calls {
-            if self.hopes.expect_of_callback(*call, revealed.request)
-                && let Some(request) = revealed.request
-            {
-                self.family.keep(request);
-            }
-        }
-    }
-
     /// The request that a connection is used for at the moment.
     fn request_of(&self, conn: ConnId) -> Option<ExchangeId> {
         let id = self.newest.get(&conn)?;
@@ -494,6 +403,7 @@ impl<T> Linker<T> {
         }
         self.pairs.expire(KernelTime(now.0.saturating_sub(PAIR_WINDOW)));
         self.counters.outlived += self.threads.expire(now, self.longest_request);
+        self.callbacks.expire(now);
         self.contexts.expire(now);
         self.await_no_longer(now, ids, &mut settled);
         let decisions = self.timing.on_tick(now);
@@ -536,130 +446,6 @@ impl<T> Linker<T> {
         self.hand_on(settled, placed);
     }
 
-    /// A call of a process: looks for the request that caused it, and gives it if it is known.
-    /// It cannot be `itself`, its own other end.
-    fn call(
-        &mut self,
-        began: &Began<'_>,
-        carried: Option<Box<RemoteContext>>,
-        itself: Option<ExchangeId>,
-        ids: &mut IdSource,
-        settled: &mut Vec<Settled<T>>,
-    ) -> Option<ExchangeId> {
-        let Began { id, pid, tid, at, .. } = *began;
-        let moment = self.moment.filter(|moment| moment.tid == tid);
-        let waits = moment.map(|moment| moment.waits);
-        let within = moment.and_then(|moment| moment.callback);
-        let clue = self.threads.on_call(began, waits, itself);
-        let clue = self.tasks.on_call(id, pid, clue);
-        let task = moment.and_then(|moment| moment.task).filter(|_| carried.is_none());
-        let told = self.workers.on_call(id, pid, task, at, itself);
-        let clue = told.improve(clue);
-        let open = &self.open;
-        let is_open = |request| Some(request) != itself && open.contains_key(&request);
-        let clue = self.callbacks.on_call(began, within, clue, is_open);
-        let origin = if let Some(carried) = carried {
-            match self.contexts.provenance(pid, &carried, itself) {
-                Provenance::Brought(requests) => {
-                    self.instrumented.on_passed_on(pid);
-                    passed_on(&requests, clue, carried)
-                }
-                // The work outlived its request; whoever sent that is still above it.
-                Provenance::BroughtBefore => {
-                    self.instrumented.on_passed_on(pid);
-                    Some(Origin::Remote(carried))
-                }
-                Provenance::Continued(requests) => {
-                    return self.on_continued(began, carried, &requests, clue, ids, settled);
-                }
-                Provenance::Made => return self.on_made(began, carried, clue, ids, settled),
-            }
-        } else {
-            if clue != Clue::Root {
-                self.instrumented.on_plain(pid);
-            }
-            clue.origin()
-        };
-        if let (None, Clue::Unclear { candidates, probable }) = (&origin, clue) {
-            let hope = Hope::new(pid, at, candidates, probable)
-                .by_task(self.tasks.awaits(id))
-                .by_worker(told == Told::Later);
-            let hope = match self.callbacks.trust(pid) {
-                Trust::Denied => hope,
-                _ => hope.by_callback(self.callbacks.may_reveal(id)),
-            };
-            if !self.hopes.add(id, hope) {
-                self.tasks.release(id);
-            } else if let Some((request, _)) = probable {
-                self.family.keep(request);
-            }
-        }
-        let parent = origin.as_ref().and_then(Origin::parent);
-        let open = &self.open;
-        let decisions = self.timing.on_call(id, pid, began.request, origin.as_ref(), at, || {
-            let requests = open.iter().filter(|(request, it)| {
-                it.role == Role::Server && it.pid == pid && Some(**request) != itself
-            });
-            requests.map(|(id, it)| (*id, it.at)).collect()
-        });
-        match origin {
-            Some(origin) => self.family.decide(id, origin, ids, settled),
-            None if self.timing.is_suspended(pid) => {
-                let origin = Origin::Unclear { candidates: clue.candidates(), related: None };
-                self.take_likely(id, origin, ids, settled);
-            }
-            None => {}
-        }
-        self.take_decisions(decisions, ids, settled);
-        self.settle_hopes(pid, ids, settled);
-        parent
-    }
-
-    /// More is known of a call than when it began.
-    fn on_late_clue(
-        &mut self,
-        call: ExchangeId,
-        clue: Clue,
-        ids: &mut IdSource,
-        settled: &mut Vec<Settled<T>>,
-    ) {
-        self.hopes.expect_nothing_of_task(call);
-        match (clue, clue.origin()) {
-            (Clue::Parent { parent, .. }, _) if !self.family.contains(parent) => {}
-            (_, Some(origin)) => {
-                if let Some(resolved) = self.hopes.conclude(call, origin) {
-                    self.settle_hope(resolved, ids, settled);
-                }
-            }
-            (Clue::Unclear { probable: Some(probable), .. }, None) => {
-                if self.hopes.expect(call, probable) {
-                    self.family.keep(probable.0);
-                }
-            }
-            (_, None) => {}
-        }
-    }
-
-    /// Both ends of one exchange are known.
-    fn pair(
-        &mut self,
-        call: ExchangeId,
-        request: ExchangeId,
-        ids: &mut IdSource,
-        settled: &mut Vec<Settled<T>>,
-    ) {
-        if self.family.is_decided(request) || !self.family.contains(call) {
-            return;
-        }
-        let carried = self.open.get(&request).and_then(|open| open.carried.clone());
-        let origin = match carried {
-            // The SDK's span is the parent, whose context the request carries.
-            Some(context) if self.family.is_muted(call) => Origin::Remote(context),
-            _ => Origin::Child { parent: call, kind: Kind::Pair, candidates: 1, confidence: None },
-        };
-        self.family.decide(request, origin, ids, settled);
-    }
-
     /// An exchange is over, well or not.
     fn close(
         &mut self,
@@ -698,116 +484,6 @@ impl<T> Linker<T> {
         }
     }
 
-    fn take_decisions(
-        &mut self,
-        decisions: by_timing::Decisions,
-        ids: &mut IdSource,
-        settled: &mut Vec<Settled<T>>,
-    ) {
-        for (call, decision) in decisions.calls {
-            let origin = self.origin(&decision);
-            self.take_likely(call, origin, ids, settled);
-        }
-        for request in decisions.released {
-            self.family.release(request);
-        }
-    }
-
-    /// What holds of a call if nothing is proven. A proof is better, but may come later.
-    fn take_likely(
-        &mut self,
-        call: ExchangeId,
-        origin: Origin,
-        ids: &mut IdSource,
-        settled: &mut Vec<Settled<T>>,
-    ) {
-        if let Some(origin) = self.hopes.otherwise(call, origin) {
-            self.settle_call(call, origin, ids, settled);
-        }
-    }
-
-    /// Settles calls of which threads have proven enough, or will not.
-    fn settle_hopes(&mut self, pid: Pid, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
-        let (threads, tasks) = (&self.threads, &self.tasks);
-        let (workers, callbacks) = (&self.workers, &self.callbacks);
-        let trust = |call, kind| match kind {
-            Kind::Callback => callbacks.trust(pid),
-            Kind::Coroutine => tasks.trust(call),
-            Kind::Task | Kind::RelatedTask => workers.trust(pid, kind),
-            _ => threads.trust(pid, kind),
-        };
-        for resolved in self.hopes.resolve(pid, trust) {
-            self.settle_hope(resolved, ids, settled);
-        }
-    }
-
-    /// Settles calls that began before `time` with what is known, and those of which a response was
-    /// to tell as soon as there are no requests that are `unanswered`.
-    fn give_up_hopes(
-        &mut self,
-        time: KernelTime,
-        unanswered: impl Fn(Pid) -> KernelTime,
-        ids: &mut IdSource,
-        settled: &mut Vec<Settled<T>>,
-    ) {
-        let tasks = &self.tasks;
-        let accepted = |call, kind| kind == Kind::Coroutine && tasks.is_unblemished(call);
-        for resolved in self.hopes.give_up(time, unanswered, accepted) {
-            self.settle_hope(resolved, ids, settled);
-        }
-    }
-
-    fn settle_hope(
-        &mut self,
-        resolved: hopes::Resolved,
-        ids: &mut IdSource,
-        settled: &mut Vec<Settled<T>>,
-    ) {
-        let hopes::Resolved { call, origin, released } = resolved;
-        self.tasks.release(call);
-        self.callbacks.release(call);
-        // Without an origin it is still up to timing.
-        if let Some(origin) = origin {
-            self.settle_call(call, origin, ids, settled);
-        }
-        if let Some(request) = released {
-            self.family.release(request);
-        }
-    }
-
-    fn settle_call(
-        &mut self,
-        call: ExchangeId,
-        origin: Origin,
-        ids: &mut IdSource,
-        settled: &mut Vec<Settled<T>>,
-    ) {
-        if self.family.is_decided(call) {
-            return;
-        }
-        if let Some(open) = self.open.get_mut(&call) {
-            open.parent = origin.parent();
-        }
-        self.family.decide(call, origin, ids, settled);
-    }
-
-    fn origin(&self, decision: &timing::Decision) -> Origin {
-        let candidates = decision.candidate_count;
-        if let Some(parent) = decision.parent().and_then(|request| self.timing.exchange(request)) {
-            let confidence = Some(decision.confidence);
-            return Origin::Child { parent, kind: Kind::Timing, candidates, confidence };
-        }
-        if candidates == 0 {
-            return Origin::Root;
-        }
-        let place = |request| self.family.span(self.timing.exchange(request)?);
-        let related = decision
-            .sole_trace(|request| place(request).map(|place| place.trace))
-            .and_then(|_| place(decision.likeliest?))
-            .map(|place| Box::new((**place).clone()));
-        Origin::Unclear { candidates, related }
-    }
-
     fn hand_on(&mut self, settled: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {
         for settled in settled {
             match settled {
@@ -822,18 +498,6 @@ impl<T> Linker<T> {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The origin of a call whose context these open requests brought.
-fn passed_on(requests: &[ExchangeId], clue: Clue, context: Box<RemoteContext>) -> Option<Origin> {
-    match (clue, requests) {
-        (Clue::Parent { parent, .. }, _) if requests.contains(&parent) => clue.origin(),
-        (_, &[parent]) => {
-            Some(Origin::Child { parent, kind: Kind::Header, candidates: 1, confidence: None })
-        }
-        // Whichever it was, the sender of all of them is above it.
-        _ => Some(Origin::Remote(context)),
-    }
 }
 
 #[cfg(test)]

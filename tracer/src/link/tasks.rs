@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::per_process::PerProcess;
 use super::threads::{Clue, Habit, Trust};
 use super::{Began, Kind};
 use crate::event::{CodeAddress, ConnId, Data, Pid, Task, TaskId};
@@ -94,7 +95,7 @@ pub(super) struct Tasks {
     messages: HashMap<ConnId, Message>,
     /// Which task reads the requests of a connection.
     readers: HashMap<ConnId, (Pid, TaskId)>,
-    processes: HashMap<Pid, Process>,
+    processes: PerProcess<Process>,
     calls: HashMap<ExchangeId, Call>,
     /// Calls whose task may be known when they are answered.
     pending: HashMap<ExchangeId, Pending>,
@@ -124,11 +125,11 @@ impl Tasks {
     pub(super) fn on_request(&mut self, began: &Began<'_>) {
         let Began { id, pid, .. } = *began;
         let task = self.task(id.conn);
-        if task.is_none() && !self.processes.contains_key(&pid) {
+        if task.is_none() && !self.processes.contains(pid) {
             return;
         }
         let reader = task.map(|task| self.reader(pid, id.conn, task));
-        let process = self.processes.entry(pid).or_default();
+        let Some(process) = self.processes.remember(pid) else { return };
         if process.open.len() < MAX_OPEN {
             process.open.insert(id, reader);
             if let Some(reader) = reader {
@@ -140,7 +141,7 @@ impl Tasks {
     /// The response to a request began.
     pub(super) fn on_response(&mut self, id: ExchangeId, pid: Pid) {
         let task = self.task(id.conn);
-        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let Some(process) = self.processes.get_mut(pid) else { return };
         let (Some(writer), Some(Some(reader))) = (task, process.open.get(&id).copied()) else {
             return;
         };
@@ -155,7 +156,7 @@ impl Tasks {
 
     /// A request was answered to the end, or given up.
     pub(super) fn on_answered(&mut self, id: ExchangeId, pid: Pid) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let Some(process) = self.processes.get_mut(pid) else { return };
         if let Some(Some(reader)) = process.open.remove(&id)
             && let Some(requests) = process.serving.get_mut(&reader)
         {
@@ -168,7 +169,7 @@ impl Tasks {
 
     /// A call began, of which threads say `clue`; says what is known all in all.
     pub(super) fn on_call(&mut self, id: ExchangeId, pid: Pid, clue: Clue) -> Clue {
-        if !self.processes.contains_key(&pid) {
+        if !self.processes.contains(pid) {
             return clue;
         }
         let candidates = clue.candidates();
@@ -198,7 +199,7 @@ impl Tasks {
 
     /// Joins what a call's task says to what threads say.
     fn join(&mut self, id: ExchangeId, pid: Pid, task: Task, clue: Clue) -> Clue {
-        let Some(process) = self.processes.get_mut(&pid) else { return clue };
+        let Some(process) = self.processes.get_mut(pid) else { return clue };
         let candidates = clue.candidates();
         process.origins.remember(task);
         let (says, sites) = process.ask(task);
@@ -242,7 +243,7 @@ impl Tasks {
     /// Whether a call's task can be trusted by now.
     pub(super) fn trust(&self, call: ExchangeId) -> Trust {
         let Some(call) = self.calls.get(&call) else { return Trust::Denied };
-        let Some(process) = self.processes.get(&call.pid) else { return Trust::Denied };
+        let Some(process) = self.processes.get(call.pid) else { return Trust::Denied };
         let loyal = match process.loyal.trust() {
             Trust::Open if call.confirmed => Trust::Given,
             trust => trust,
@@ -253,7 +254,7 @@ impl Tasks {
     /// Whether nothing speaks against a call's task by now, though that may not be much.
     pub(super) fn is_unblemished(&self, call: ExchangeId) -> bool {
         let Some(call) = self.calls.get(&call) else { return false };
-        let Some(process) = self.processes.get(&call.pid) else { return false };
+        let Some(process) = self.processes.get(call.pid) else { return false };
         let joined = |site| process.joined.get(site).is_some_and(|habit| habit.is_unblemished());
         call.confirmed && call.sites.iter().all(joined)
     }
@@ -272,7 +273,7 @@ impl Tasks {
     pub(super) fn on_closed(&mut self, conn: ConnId) {
         self.messages.remove(&conn);
         if let Some((pid, reader)) = self.readers.remove(&conn)
-            && let Some(process) = self.processes.get_mut(&pid)
+            && let Some(process) = self.processes.get_mut(pid)
             && process.serving.get(&reader).is_some_and(Vec::is_empty)
         {
             process.serving.remove(&reader);
@@ -281,7 +282,7 @@ impl Tasks {
 
     /// A process exited, and its tasks with it.
     pub(super) fn on_gone(&mut self, pid: Pid) {
-        self.processes.remove(&pid);
+        self.processes.forget(pid);
     }
 
     /// Which task the requests of a connection are read by. A server may have started another one
@@ -309,7 +310,7 @@ impl Tasks {
     fn judge(&mut self, id: ExchangeId, in_time: bool) {
         if let Some(call) = self.calls.get_mut(&id)
             && !std::mem::replace(&mut call.judged, true)
-            && let Some(process) = self.processes.get_mut(&call.pid)
+            && let Some(process) = self.processes.get_mut(call.pid)
         {
             process.observe(&call.sites, in_time);
         }

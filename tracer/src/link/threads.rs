@@ -11,6 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::per_process::PerProcess;
 use super::{Began, Kind, Origin};
 use crate::event::{ConnId, Data, Endpoint, KernelTime, Pid, Tid};
 use crate::exchange::ExchangeId;
@@ -20,10 +21,7 @@ const MAX_THREADS: usize = 65_536;
 /// Connections being made that are remembered at once.
 const MAX_DIALED: usize = 65_536;
 /// Nanoseconds after which a connection that was never used is forgotten.
-const DIALED_FOR: u64 = 120 * 1_000_000_000;
-/// Processes remembered at once, as many as the kernel half follows; the calls of further ones are
-/// roots.
-const MAX_PROCESSES: usize = 65_536;
+pub(super) const DIALED_FOR: u64 = 120 * 1_000_000_000;
 /// Unanswered requests of one process; beyond, nothing is concluded from threads.
 const MAX_OPEN: usize = 16_384;
 /// Called addresses remembered of one process; calls of further ones are not linked because only
@@ -201,7 +199,7 @@ impl Clue {
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     by_id: HashMap<Tid, Thread>,
-    processes: HashMap<Pid, Process>,
+    processes: PerProcess<Process>,
     dialed: HashMap<ConnId, (KernelTime, Spot)>,
 }
 
@@ -211,7 +209,7 @@ impl Threads {
         if self.dialed.len() < MAX_DIALED {
             let spot = self.spot(tid, waits);
             self.dialed.insert(conn, (at, spot));
-            self.by_id.entry(tid).or_default().asked = false;
+            self.thread(tid).asked = false;
         }
     }
 
@@ -219,10 +217,7 @@ impl Threads {
     /// call that it caused. `None` if that is not known.
     pub(super) fn on_read(&mut self, data: &Data<'_>, request: Option<ExchangeId>) {
         let &Data { conn, tid, waits, time, .. } = data;
-        if self.by_id.len() >= MAX_THREADS && !self.by_id.contains_key(&tid) {
-            self.forget_silent();
-        }
-        let thread = self.by_id.entry(tid).or_default();
+        let thread = self.thread(tid);
         thread.baton = request;
         thread.asked = request.is_some_and(|request| request.conn == conn);
         thread.waits = waits;
@@ -231,7 +226,7 @@ impl Threads {
 
     /// A request began; `tid` read its first byte.
     pub(super) fn on_request(&mut self, id: ExchangeId, pid: Pid, tid: Tid, at: KernelTime) {
-        let Some(process) = self.process(pid) else { return };
+        let Some(process) = self.processes.remember(pid) else { return };
         if process.open.len() >= MAX_OPEN {
             return;
         }
@@ -240,20 +235,20 @@ impl Threads {
         if let Some(thread) = self.by_id.get(&tid)
             && thread.asked
             && let Some(before) = thread.baton
-            && let Some(process) = self.processes.get_mut(&pid)
+            && let Some(process) = self.processes.get_mut(pid)
             && process.open.contains_key(&before)
             && before != id
         {
             process.prompt.observe(false);
         }
-        let thread = self.by_id.entry(tid).or_default();
+        let thread = self.thread(tid);
         thread.serves = true;
         thread.open.insert(id);
     }
 
     /// A response began; `tid` wrote its first byte. Gives the calls it made since the last one.
     pub(super) fn on_response(&mut self, id: ExchangeId, pid: Pid, tid: Tid) -> Work {
-        let Some(process) = self.processes.get_mut(&pid) else { return Work::default() };
+        let Some(process) = self.processes.get_mut(pid) else { return Work::default() };
         let Some(&(reader, began)) = process.open.get(&id) else { return Work::default() };
         let alone = self.by_id.get(&reader).is_some_and(|thread| thread.open.len() == 1);
         process.loyal.observe(reader == tid && alone);
@@ -271,12 +266,12 @@ impl Threads {
 
     /// The unanswered requests of a process, in no order.
     pub(super) fn open_requests(&self, pid: Pid) -> impl Iterator<Item = ExchangeId> {
-        self.processes.get(&pid).into_iter().flat_map(|process| process.open.keys().copied())
+        self.processes.get(pid).into_iter().flat_map(|process| process.open.keys().copied())
     }
 
     /// Whether links of this kind are right in this process.
     pub(super) fn trust(&self, pid: Pid, kind: Kind) -> Trust {
-        let Some(process) = self.processes.get(&pid) else { return Trust::Denied };
+        let Some(process) = self.processes.get(pid) else { return Trust::Denied };
         match kind {
             Kind::Thread => process.loyal.trust(),
             Kind::Worker => process.diligent.trust(),
@@ -294,7 +289,7 @@ impl Threads {
 
     /// A request was answered, or given up.
     pub(super) fn on_answered(&mut self, id: ExchangeId, pid: Pid) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
+        let Some(process) = self.processes.get_mut(pid) else { return };
         let Some((reader, _)) = process.open.remove(&id) else { return };
         if let Some(thread) = self.by_id.get_mut(&reader) {
             thread.open.remove(&id);
@@ -303,7 +298,7 @@ impl Threads {
 
     /// A call's response began: `caller` wrote its request, `reader` reads.
     pub(super) fn on_call_answered(&mut self, pid: Pid, caller: Tid, reader: Tid) {
-        if let Some(process) = self.processes.get_mut(&pid)
+        if let Some(process) = self.processes.get_mut(pid)
             && !process.open.is_empty()
         {
             process.loyal.observe(caller == reader);
@@ -333,7 +328,7 @@ impl Threads {
             thread.asked = false;
         }
         let here = waits.map_or_else(Spot::default, |waits| self.spot(tid, waits));
-        let Some(process) = self.process(pid) else { return Clue::Root };
+        let Some(process) = self.processes.remember(pid) else { return Clue::Root };
         let mine = itself.is_some_and(|itself| process.open.contains_key(&itself));
         let candidates = process.open.len() - usize::from(mine);
         let open = |id: &ExchangeId| process.open.contains_key(id) && Some(*id) != itself;
@@ -373,7 +368,7 @@ impl Threads {
         };
         let sole = sole.filter(|request| !too_young(request));
         let trust = process.loyal.trust();
-        let thread = self.by_id.entry(tid).or_default();
+        let thread = self.thread(tid);
         if thread.made.len() < MAX_MADE {
             thread.made.push(Made { call: id, at, over: false });
         }
@@ -393,7 +388,7 @@ impl Threads {
 
     /// A process exited, and its threads with it.
     pub(super) fn on_gone(&mut self, pid: Pid) {
-        if let Some(process) = self.processes.remove(&pid) {
+        if let Some(process) = self.processes.forget(pid) {
             for (tid, _) in process.open.values() {
                 self.by_id.remove(tid);
             }
@@ -407,7 +402,7 @@ impl Threads {
         self.dialed.retain(|_, (at, _)| now.nanos_since(*at) < DIALED_FOR);
         let mut outlived = 0;
         let threads = &mut self.by_id;
-        for process in self.processes.values_mut() {
+        for (_, process) in self.processes.iter_mut() {
             process.open.retain(|id, (reader, began)| {
                 let stays = now.nanos_since(*began) <= longest;
                 if !stays {
@@ -422,9 +417,11 @@ impl Threads {
         outlived
     }
 
-    fn process(&mut self, pid: Pid) -> Option<&mut Process> {
-        let room = self.processes.len() < MAX_PROCESSES || self.processes.contains_key(&pid);
-        room.then(|| self.processes.entry(pid).or_default())
+    fn thread(&mut self, tid: Tid) -> &mut Thread {
+        if self.by_id.len() >= MAX_THREADS && !self.by_id.contains_key(&tid) {
+            self.forget_silent();
+        }
+        self.by_id.entry(tid).or_default()
     }
 
     fn spot(&self, tid: Tid, waits: u32) -> Spot {

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 
 use super::Kind;
+use super::per_process::PerProcess;
 use super::threads::{Clue, ENOUGH, Trust};
 use crate::event::{ConnId, KernelTime, Pid, Task, TaskId};
 use crate::exchange::ExchangeId;
@@ -75,7 +76,7 @@ struct Process {
 /// All processes whose tasks were seen.
 #[derive(Debug, Default)]
 pub(super) struct Workers {
-    processes: HashMap<Pid, Process>,
+    processes: PerProcess<Process>,
 }
 
 impl Told {
@@ -103,7 +104,7 @@ impl Workers {
         itself: Option<ExchangeId>,
     ) -> Told {
         let Some(task) = task.filter(Task::is_awaited) else { return Told::Nothing };
-        let process = self.processes.entry(pid).or_default();
+        let Some(process) = self.processes.remember(pid) else { return Told::Nothing };
         if process.untold > process.told {
             return Told::Nothing;
         }
@@ -140,11 +141,11 @@ impl Workers {
     ) -> Vec<(ExchangeId, Option<Kind>)> {
         let task = task.filter(Task::is_awaited);
         // A process becomes known by the first task that is seen of it.
-        let process = match (self.processes.get_mut(&pid), task) {
-            (Some(process), _) => process,
-            (None, Some(_)) => self.processes.entry(pid).or_default(),
-            (None, None) => return Vec::new(),
+        let process = match task {
+            Some(_) => self.processes.remember(pid),
+            None => self.processes.get_mut(pid),
         };
+        let Some(process) = process else { return Vec::new() };
         process.count_response(task.is_some());
         let Some(task) = task else { return Vec::new() };
         process.writing.insert(task.id, request);
@@ -167,7 +168,7 @@ impl Workers {
 
     /// A request was answered, or given up.
     pub(super) fn on_answered(&mut self, request: ExchangeId, pid: Pid) {
-        if let Some(process) = self.processes.get_mut(&pid)
+        if let Some(process) = self.processes.get_mut(pid)
             && let Some(task) = process.written.remove(&request)
             && process.writing.get(&task) == Some(&request)
         {
@@ -177,7 +178,7 @@ impl Workers {
 
     /// Whether links of this kind are right in this process.
     pub(super) fn trust(&self, pid: Pid, kind: Kind) -> Trust {
-        match (kind, self.processes.get(&pid)) {
+        match (kind, self.processes.get(pid)) {
             (Kind::RelatedTask, Some(process)) if process.shared => Trust::Denied,
             (Kind::RelatedTask, Some(process)) if process.cases < ENOUGH => Trust::Open,
             (Kind::Task, _) | (Kind::RelatedTask, Some(_)) => Trust::Given,
@@ -187,13 +188,13 @@ impl Workers {
 
     /// A process exited.
     pub(super) fn on_gone(&mut self, pid: Pid) {
-        self.processes.remove(&pid);
+        self.processes.forget(pid);
     }
 
     /// Forgets calls made before there were any requests that are `unanswered` in their process.
     pub(super) fn expire(&mut self, unanswered: impl Fn(Pid) -> KernelTime) {
-        for (pid, process) in &mut self.processes {
-            let time = unanswered(*pid);
+        for (pid, process) in self.processes.iter_mut() {
+            let time = unanswered(pid);
             process.made.retain(|_, calls| {
                 calls.retain(|made| made.at >= time);
                 !calls.is_empty()

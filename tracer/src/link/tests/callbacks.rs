@@ -58,6 +58,19 @@ impl Loop {
         self.call()
     }
 
+    /// A connection is dialed within the running callback.
+    fn dial(&mut self, conn: u64) {
+        self.story.linker.on_connecting(&Connecting {
+            conn: ConnId(conn),
+            time: KernelTime(self.story.now),
+            pid: Pid(LOOP.pid),
+            tid: Tid(LOOP.tid),
+            waits: 0,
+            task: None,
+            callback: self.callback,
+        });
+    }
+
     fn returned(&mut self, call: ExchangeId, name: &'static str) {
         let by = self.reads();
         self.story.end(call, by, Role::Client, name);
@@ -130,4 +143,29 @@ fn a_process_that_answers_one_request_while_it_reads_for_another_is_not_believed
     }
     let spans = it.story.finish();
     assert!(!matches!(kind(&spans["call"]), Some(Kind::Callback | Kind::Tick)));
+}
+
+/// Connections that never carry a request, such as those to databases, are not heard of again.
+#[test]
+fn connections_that_are_never_used_do_not_end_the_knowledge_of_others() {
+    let mut it = Loop::trusted();
+    let _other = it.request();
+    let request = it.request();
+    for conn in 0..20_000 {
+        it.dial(1_000_000 + conn);
+    }
+    it.story.now += 300_000 * MILLISECOND;
+    it.story.linker.on_tick(KernelTime(it.story.now), &mut it.story.ids, &mut it.story.placed);
+    let request_now = it.request();
+    it.dial(it.conn + 1);
+    let running = it.callback;
+    // Once it is connected, which is no callback of the request any more.
+    let call = it.call_by_timer();
+    it.callback = running;
+    it.respond(request_now, "now");
+    it.returned(call, "call");
+    it.respond(request, "request");
+    let spans = it.story.finish();
+    assert!(is_child(&spans, "call", "now"), "{:?}", spans["call"]);
+    assert_eq!(kind(&spans["call"]), Some(Kind::Callback));
 }
