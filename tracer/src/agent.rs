@@ -1,11 +1,12 @@
 //! The live agent: capture feeds the pipeline, the pipeline's decisions go back to capture, its
 //! spans to the exporters. One thread, no locks; exporters run on their own.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashSet;
 
 use crate::capture::{Capture, ConnectionVerdict};
 use crate::conn::Verdict;
@@ -39,9 +40,9 @@ pub struct Agent<'a> {
     sink: SpanSink,
     log: Option<Recorder>,
     /// Processes whose data may still be in the ring though they are not targets.
-    untargeted: HashSet<Pid>,
+    untargeted: FxHashSet<Pid>,
     /// Connections of which the kernel half is to be told that they speak HTTP, if they last.
-    follow: HashSet<ConnId>,
+    follow: FxHashSet<ConnId>,
     layouts: Finder,
     last_tick: KernelTime,
     last_settle: KernelTime,
@@ -83,8 +84,8 @@ impl<'a> Agent<'a> {
             selection,
             sink,
             log,
-            untargeted: HashSet::new(),
-            follow: HashSet::new(),
+            untargeted: FxHashSet::default(),
+            follow: FxHashSet::default(),
             layouts,
             last_tick: now,
             last_settle: now,
@@ -112,7 +113,7 @@ impl<'a> Agent<'a> {
     /// Looks until there is nothing new: a process may be forked after a look, and before its
     /// parent's verdict is there to be inherited.
     fn decide_running_processes(&mut self) -> Result<(), AgentError> {
-        let mut known = HashSet::new();
+        let mut known = FxHashSet::default();
         for _ in 0..LOOKS {
             let mut running = Scanner::new(&self.resolver, self.selection).initial();
             running.retain(|(pid, _)| known.insert(*pid));

@@ -2,8 +2,7 @@
 //!
 //! Entries lie in one vector and are chained in order of use by index. Must not know its values.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use rustc_hash::FxHashMap;
 
 use crate::event::ConnId;
 
@@ -12,7 +11,7 @@ const NONE: u32 = u32::MAX;
 /// Entries by connection, chained from last to first used.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    index: HashMap<ConnId, u32, BuildHasherDefault<ConnHasher>>,
+    index: FxHashMap<ConnId, u32>,
     entries: Vec<Entry<T>>,
     free: Vec<u32>,
     newest: u32,
@@ -30,7 +29,7 @@ struct Entry<T> {
 impl<T> Table<T> {
     pub(super) fn new() -> Self {
         Self {
-            index: HashMap::default(),
+            index: FxHashMap::default(),
             entries: Vec::new(),
             free: Vec::new(),
             newest: NONE,
@@ -112,27 +111,6 @@ impl<T> Table<T> {
             Some(entry) => entry.newer = newer,
             None => self.oldest = newer,
         }
-    }
-}
-
-/// Connection ids are counters the agent's own kernel half hands out: spreading them is enough.
-#[derive(Debug, Default)]
-struct ConnHasher(u64);
-
-impl Hasher for ConnHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
     }
 }
 

@@ -5,7 +5,9 @@
 //! for all other processes, nothing is spent. Requests that a waiting call may belong to are asked
 //! to be kept until no such call is left.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
 
 use super::Origin;
 use super::timing::{
@@ -31,14 +33,14 @@ pub(super) struct ByTiming {
     timing: Timing,
     hold: u64,
     /// Undecided calls of each modelled process.
-    waiting: HashMap<Pid, usize>,
+    waiting: FxHashMap<Pid, usize>,
     /// Processes that are not modelled for the time being, and since when.
-    suspended: HashMap<Pid, KernelTime>,
+    suspended: FxHashMap<Pid, KernelTime>,
     next: u64,
-    requests: HashMap<ExchangeId, RequestId>,
-    request_exchanges: HashMap<RequestId, ExchangeId>,
-    calls: HashMap<ExchangeId, CallId>,
-    call_exchanges: HashMap<CallId, (ExchangeId, Pid)>,
+    requests: FxHashMap<ExchangeId, RequestId>,
+    request_exchanges: FxHashMap<RequestId, ExchangeId>,
+    calls: FxHashMap<ExchangeId, CallId>,
+    call_exchanges: FxHashMap<CallId, (ExchangeId, Pid)>,
     /// Answered requests that are kept, oldest first.
     answered: VecDeque<(KernelTime, ExchangeId)>,
 }
@@ -48,13 +50,13 @@ impl ByTiming {
         Self {
             timing: Timing::new(options),
             hold: u64::try_from(options.hold.as_nanos()).unwrap_or(u64::MAX),
-            waiting: HashMap::new(),
-            suspended: HashMap::new(),
+            waiting: FxHashMap::default(),
+            suspended: FxHashMap::default(),
             next: 0,
-            requests: HashMap::new(),
-            request_exchanges: HashMap::new(),
-            calls: HashMap::new(),
-            call_exchanges: HashMap::new(),
+            requests: FxHashMap::default(),
+            request_exchanges: FxHashMap::default(),
+            calls: FxHashMap::default(),
+            call_exchanges: FxHashMap::default(),
             answered: VecDeque::new(),
         }
     }

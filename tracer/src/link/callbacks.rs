@@ -10,7 +10,7 @@
 //! written within callbacks of that request or of its own calls. One that shares its connections
 //! among waiting calls, or answers many by one call, is not. Knows exchanges by id, and no clock.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::per_process::PerProcess;
 use super::threads::{Clue, DIALED_FOR, Habit, Trust};
@@ -65,13 +65,13 @@ pub(super) struct Revealed {
 pub(super) struct Callbacks {
     /// Processes whose callbacks are told apart, and how faithful they are.
     processes: PerProcess<Habit>,
-    running: HashMap<Tid, Callback>,
+    running: FxHashMap<Tid, Callback>,
     /// What the calls are for that are not over.
-    causes: HashMap<ExchangeId, Cause>,
+    causes: FxHashMap<ExchangeId, Cause>,
     /// By their first call.
-    chains: HashMap<ExchangeId, Chain>,
-    chain_of: HashMap<ExchangeId, ExchangeId>,
-    dialed: HashMap<ConnId, (KernelTime, Cause)>,
+    chains: FxHashMap<ExchangeId, Chain>,
+    chain_of: FxHashMap<ExchangeId, ExchangeId>,
+    dialed: FxHashMap<ConnId, (KernelTime, Cause)>,
 }
 
 impl Callbacks {

@@ -5,8 +5,9 @@
 //! reports one itself: those below them are then placed below the nearest span that is known.
 //! Knows exchanges by id; what is held is opaque to it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::Origin;
 use super::instrumented::Muted;
@@ -103,12 +104,12 @@ pub(super) enum Settled<T> {
 /// All exchanges that are open or not settled.
 #[derive(Debug)]
 pub(super) struct Family<T> {
-    members: HashMap<ExchangeId, Member<T>>,
+    members: FxHashMap<ExchangeId, Member<T>>,
 }
 
 impl<T> Family<T> {
     pub(super) fn new() -> Self {
-        Self { members: HashMap::new() }
+        Self { members: FxHashMap::default() }
     }
 
     pub(super) fn len(&self) -> usize {

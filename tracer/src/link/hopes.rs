@@ -3,7 +3,7 @@
 //!
 //! Keeps what is probable and what holds otherwise; knows nothing of why.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::threads::Trust;
 use super::{Kind, Origin};
@@ -92,8 +92,8 @@ pub(super) struct Resolved {
 /// All calls that are waited for.
 #[derive(Debug, Default)]
 pub(super) struct Hopes {
-    hopes: HashMap<ExchangeId, Hope>,
-    by_process: HashMap<Pid, Vec<ExchangeId>>,
+    hopes: FxHashMap<ExchangeId, Hope>,
+    by_process: FxHashMap<Pid, Vec<ExchangeId>>,
 }
 
 impl Hopes {

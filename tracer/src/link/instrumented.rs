@@ -16,6 +16,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use crate::event::{KernelTime, Pid};
 use crate::exchange::{Ends, ExchangeId};
 use crate::trace::context::TraceId;
@@ -146,9 +148,9 @@ struct Made {
 /// All programs with an SDK.
 #[derive(Debug, Default)]
 pub(super) struct Instrumented {
-    programs: HashMap<Pid, Program>,
+    programs: FxHashMap<Pid, Program>,
     /// The trace that the calls of an open request began.
-    made: HashMap<ExchangeId, Made>,
+    made: FxHashMap<ExchangeId, Made>,
 }
 
 impl Instrumented {

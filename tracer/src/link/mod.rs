@@ -24,10 +24,11 @@ mod threads;
 pub mod timing;
 mod workers;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Task, Tid};
@@ -156,9 +157,9 @@ pub struct Linker<T> {
     callbacks: Callbacks,
     pairs: Pairs,
     timing: ByTiming,
-    open: HashMap<ExchangeId, Open>,
+    open: FxHashMap<ExchangeId, Open>,
     /// The newest exchange of each connection.
-    newest: HashMap<ConnId, ExchangeId>,
+    newest: FxHashMap<ConnId, ExchangeId>,
     /// Server halves that wait for their client's, oldest first.
     unpaired: VecDeque<Unpaired>,
     /// What the data that is being looked at is about.
@@ -194,8 +195,8 @@ impl<T> Linker<T> {
             instrumented: Instrumented::default(),
             awaiting: VecDeque::new(),
             muted: BTreeMap::new(),
-            open: HashMap::new(),
-            newest: HashMap::new(),
+            open: FxHashMap::default(),
+            newest: FxHashMap::default(),
             unpaired: VecDeque::new(),
             moment: None,
             counters: Counters::default(),
@@ -418,8 +419,8 @@ impl<T> Linker<T> {
 
     /// When the oldest unanswered request of each process began, of those that may still cause
     /// something.
-    fn unanswered(&self, now: KernelTime) -> HashMap<Pid, KernelTime> {
-        let mut oldest = HashMap::new();
+    fn unanswered(&self, now: KernelTime) -> FxHashMap<Pid, KernelTime> {
+        let mut oldest = FxHashMap::default();
         for open in self.open.values().filter(|open| open.role == Role::Server) {
             if now.nanos_since(open.at) < self.longest_request {
                 let at = oldest.entry(open.pid).or_insert(open.at);

@@ -5,8 +5,10 @@
 //! them are translated to; with one address in common as well, two requests are the same. Unix
 //! sockets know their peer. Knows no process and no trace.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use crate::event::{Endpoint, KernelTime};
 use crate::exchange::{Ends, ExchangeId, Role};
@@ -33,14 +35,14 @@ struct Half {
 /// Halves waiting for each other.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
-    waiting: HashMap<Key, Vec<Half>>,
+    waiting: FxHashMap<Key, Vec<Half>>,
     /// By how much the ends of a Unix socket count differently: each counts from the first byte
     /// that the agent saw of it.
-    differences: HashMap<u64, u32>,
+    differences: FxHashMap<u64, u32>,
     /// Halves whose other half must come soon, if it comes at all.
     order: VecDeque<(KernelTime, Key, ExchangeId)>,
     /// Clients' halves of calls that are not over: a busy server may take long to read one.
-    under_way: HashMap<ExchangeId, Key>,
+    under_way: FxHashMap<ExchangeId, Key>,
 }
 
 impl Pairs {
@@ -126,7 +128,7 @@ fn key(half: &Half) -> Option<Key> {
 }
 
 /// Whether two halves under one key are the two ends of one exchange.
-fn fit(one: &Half, other: &Half, differences: &HashMap<u64, u32>) -> bool {
+fn fit(one: &Half, other: &Half, differences: &FxHashMap<u64, u32>) -> bool {
     if one.role == other.role || one.id.conn == other.id.conn {
         return false;
     }

@@ -1,6 +1,6 @@
 //! What is remembered of each process, for a bounded number of them. Must not know what that is.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::event::Pid;
 
@@ -10,11 +10,11 @@ const MAX_PROCESSES: usize = 65_536;
 
 /// A bounded table by process.
 #[derive(Debug)]
-pub(super) struct PerProcess<T>(HashMap<Pid, T>);
+pub(super) struct PerProcess<T>(FxHashMap<Pid, T>);
 
 impl<T> Default for PerProcess<T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(FxHashMap::default())
     }
 }
 

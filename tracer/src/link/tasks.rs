@@ -8,7 +8,9 @@
 //! request, and be found calling during the next one. Unlike a thread, a task that is known but
 //! works for no open request works for none. Knows exchanges by id, and no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
 
 use super::per_process::PerProcess;
 use super::threads::{Clue, Habit, Trust};
@@ -56,18 +58,18 @@ struct Call {
 struct Process {
     /// Unanswered requests by the task that reads them, oldest first. A task without any is one
     /// that has read some before.
-    serving: HashMap<TaskId, Vec<ExchangeId>>,
+    serving: FxHashMap<TaskId, Vec<ExchangeId>>,
     /// The task of each unanswered request, `None` if unknown.
-    open: HashMap<ExchangeId, Option<TaskId>>,
+    open: FxHashMap<ExchangeId, Option<TaskId>>,
     origins: Origins,
     loyal: Habit,
-    joined: HashMap<CodeAddress, Habit>,
+    joined: FxHashMap<CodeAddress, Habit>,
 }
 
 /// Who started a task, and where.
 #[derive(Debug, Default)]
 struct Origins {
-    by_task: HashMap<TaskId, (TaskId, CodeAddress)>,
+    by_task: FxHashMap<TaskId, (TaskId, CodeAddress)>,
     oldest: VecDeque<TaskId>,
 }
 
@@ -92,15 +94,15 @@ enum Says {
 /// All that is known of tasks.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
-    messages: HashMap<ConnId, Message>,
+    messages: FxHashMap<ConnId, Message>,
     /// Which task reads the requests of a connection.
-    readers: HashMap<ConnId, (Pid, TaskId)>,
+    readers: FxHashMap<ConnId, (Pid, TaskId)>,
     processes: PerProcess<Process>,
-    calls: HashMap<ExchangeId, Call>,
+    calls: FxHashMap<ExchangeId, Call>,
     /// Calls whose task may be known when they are answered.
-    pending: HashMap<ExchangeId, Pending>,
+    pending: FxHashMap<ExchangeId, Pending>,
     /// Calls of each unanswered request.
-    made: HashMap<ExchangeId, Vec<ExchangeId>>,
+    made: FxHashMap<ExchangeId, Vec<ExchangeId>>,
 }
 
 impl Tasks {
@@ -386,7 +388,7 @@ impl Origins {
     }
 }
 
-fn insert_bounded<T>(map: &mut HashMap<ConnId, T>, conn: ConnId, value: T) {
+fn insert_bounded<T>(map: &mut FxHashMap<ConnId, T>, conn: ConnId, value: T) {
     if map.len() >= MAX_CONNECTIONS && !map.contains_key(&conn) {
         map.clear();
     }

@@ -5,6 +5,8 @@ mod sdk;
 mod tasks;
 mod workers;
 
+use std::collections::HashMap;
+
 use std::net::SocketAddr;
 
 use super::*;

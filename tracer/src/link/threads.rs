@@ -9,7 +9,9 @@
 //! read, as proxies do: it is for what was read last. In all others threads prove nothing. Knows
 //! exchanges by id, and no clock; times only order events.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::per_process::PerProcess;
 use super::{Began, Kind, Origin};
@@ -82,7 +84,7 @@ impl Habit {
 #[derive(Debug, Default)]
 struct Thread {
     /// Requests it read that are unanswered.
-    open: HashSet<ExchangeId>,
+    open: FxHashSet<ExchangeId>,
     /// It has read some.
     serves: bool,
     /// What it last read for.
@@ -106,7 +108,7 @@ struct Made {
 #[derive(Debug, Default)]
 struct Process {
     /// Unanswered requests, by who read them.
-    open: HashMap<ExchangeId, (Tid, KernelTime)>,
+    open: FxHashMap<ExchangeId, (Tid, KernelTime)>,
     /// Who is called, and how often because of a request.
     peers: HashMap<Endpoint, Habit>,
     loyal: Habit,
@@ -198,9 +200,9 @@ impl Clue {
 /// All threads that were seen.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
-    by_id: HashMap<Tid, Thread>,
+    by_id: FxHashMap<Tid, Thread>,
     processes: PerProcess<Process>,
-    dialed: HashMap<ConnId, (KernelTime, Spot)>,
+    dialed: FxHashMap<ConnId, (KernelTime, Spot)>,
 }
 
 impl Threads {

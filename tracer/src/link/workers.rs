@@ -8,7 +8,7 @@
 //! counts that was done before the request came. Knows exchanges by id, and no clock; times only
 //! order events.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::Kind;
 use super::per_process::PerProcess;
@@ -56,14 +56,14 @@ struct Served {
 #[derive(Debug, Default)]
 struct Process {
     /// Calls by [`Made::of`].
-    made: HashMap<TaskId, Vec<Made>>,
+    made: FxHashMap<TaskId, Vec<Made>>,
     count: usize,
     /// Tasks that write responses which are not over.
-    writing: HashMap<TaskId, ExchangeId>,
+    writing: FxHashMap<TaskId, ExchangeId>,
     /// The same the other way round.
-    written: HashMap<ExchangeId, TaskId>,
+    written: FxHashMap<ExchangeId, TaskId>,
     /// The last response below each task that waits for those that write.
-    below: HashMap<TaskId, Served>,
+    below: FxHashMap<TaskId, Served>,
     /// Responses that a task was seen to write, lately, and others.
     told: u32,
     untold: u32,

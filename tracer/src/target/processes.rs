@@ -3,8 +3,10 @@
 //! A process id is used again after a process is gone, and a process changes its program by
 //! `exec`: each id therefore has a short history, and a look-up names the time it asks about.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::process_context::ProcessContext;
 use super::{Host, Process, Resolver};
@@ -40,7 +42,7 @@ pub struct ProcessCounts {
 pub struct Processes {
     /// `None` in a replay, where there is no host to ask.
     resolver: Option<Arc<Resolver>>,
-    known: HashMap<Pid, Known>,
+    known: FxHashMap<Pid, Known>,
     /// Those that are gone, oldest first; some may have been replaced since.
     gone: VecDeque<(KernelTime, Pid)>,
     next_resource: u64,
@@ -76,7 +78,7 @@ impl Processes {
     pub fn replayed() -> Self {
         Self {
             resolver: None,
-            known: HashMap::new(),
+            known: FxHashMap::default(),
             gone: VecDeque::new(),
             next_resource: 1,
             next_entry: 0,

@@ -7,8 +7,9 @@
 //! written down: a sequential call is predicted sharply by the return before it, a parallel one by
 //! its siblings' start, and requests that lack a usual call are improbable to be answered.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
 
 use super::gaps::Gaps;
 use super::progress::{Action, Anchor, Label, Progress, StateKey};
@@ -42,11 +43,11 @@ const OUTLAST_TRUST: f64 = 20.0;
 #[derive(Debug, Default)]
 pub(super) struct Behaviour {
     /// Next actions by full state: calls made, calls open, what happened last.
-    by_state: HashMap<StateKey, Tally>,
+    by_state: FxHashMap<StateKey, Tally>,
     /// Next actions by what happened last alone.
-    by_latest: HashMap<(Anchor, bool), Tally>,
+    by_latest: FxHashMap<(Anchor, bool), Tally>,
     repeats: Vec<Repeats>,
-    delays: HashMap<(Action, Anchor), Delay>,
+    delays: FxHashMap<(Action, Anchor), Delay>,
     calls: f64,
     outlasting: f64,
 }
@@ -203,7 +204,7 @@ impl Behaviour {
 
 /// The entry of a key, which is made if there is room or rare entries can be forgotten for it.
 fn room<K: Copy + Eq + Hash, V: Default>(
-    map: &mut HashMap<K, V>,
+    map: &mut FxHashMap<K, V>,
     key: K,
     most: usize,
     seen: impl Fn(&V) -> f32,

@@ -18,12 +18,13 @@ mod track;
 mod undecided;
 mod window;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 pub use decision::{Confidence, Decision};
 pub use observation::{CallId, Evidence, Moment, Observation, Operation, RequestId, Service};
 use window::Window;
+
+use rustc_hash::FxHashMap;
 
 use crate::event::KernelTime;
 
@@ -74,7 +75,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Timing {
     options: Options,
-    services: HashMap<Service, (u64, Window)>,
+    services: FxHashMap<Service, (u64, Window)>,
     /// Observations so far: orders services by when they were last heard of.
     heard: u64,
     counters: Counters,
@@ -83,7 +84,7 @@ pub struct Timing {
 impl Timing {
     /// A model that knows nothing yet.
     pub fn new(options: Options) -> Self {
-        Self { options, services: HashMap::new(), heard: 0, counters: Counters::default() }
+        Self { options, services: FxHashMap::default(), heard: 0, counters: Counters::default() }
     }
 
     /// Takes in one observation and returns the calls that it decides.

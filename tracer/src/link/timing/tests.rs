@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

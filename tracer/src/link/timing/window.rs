@@ -6,7 +6,7 @@
 //! request are merged, and only the heaviest are kept. A call is decided when its possible parents
 //! are answered, from the weight of all hypotheses, not from the best one alone.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::habits::Habits;
 use super::hypothesis::{Hypothesis, MAX_CHOICES, NO_PARENT, log_sum, merge, normalize};
@@ -43,7 +43,7 @@ pub(super) struct Window {
     open: Vec<OpenRequest>,
     undecided: Vec<Undecided>,
     /// Requests that may have made a call which has not returned.
-    in_flight: HashMap<CallId, Vec<RequestId>>,
+    in_flight: FxHashMap<CallId, Vec<RequestId>>,
     /// Never empty; heaviest first; weights sum to one.
     hypotheses: Vec<Hypothesis>,
 }
@@ -66,7 +66,7 @@ impl Window {
             now: None,
             open: Vec::new(),
             undecided: Vec::new(),
-            in_flight: HashMap::new(),
+            in_flight: FxHashMap::default(),
             hypotheses: vec![Hypothesis::empty()],
         }
     }
@@ -267,7 +267,7 @@ impl Window {
         }
         self.account(&lost);
 
-        let mut extended: Vec<HashMap<u32, u32>> = vec![HashMap::new(); chosen.len()];
+        let mut extended: Vec<FxHashMap<u32, u32>> = vec![FxHashMap::default(); chosen.len()];
         let mut hypotheses = Vec::with_capacity(keep);
         for branch in kept {
             let mut hypothesis = self.hypotheses[branch.from].clone();
@@ -436,7 +436,7 @@ impl Window {
             if request.tracks.len() <= 2 * MAX_HYPOTHESES {
                 continue;
             }
-            let mut moved: HashMap<u32, u32> = HashMap::new();
+            let mut moved: FxHashMap<u32, u32> = FxHashMap::default();
             let mut tracks = Vec::new();
             for hypothesis in &mut self.hypotheses {
                 let old = hypothesis.tracks[index];
