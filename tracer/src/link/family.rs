@@ -80,8 +80,10 @@ struct Member<T> {
     muted: Option<(Muted, Option<TraceId>)>,
     /// Whether it becomes a span is not to be settled yet.
     suspended: bool,
-    /// Others were placed below it as a span.
+    /// Others were placed below it as a span, here or on the wire.
     relied_on: bool,
+    /// The span that it is, no matter what.
+    given: Option<SpanContext>,
     /// What is exported once the place is known.
     held: Option<T>,
     /// Members whose place depends on this one's.
@@ -130,6 +132,7 @@ impl<T> Family<T> {
                 muted: None,
                 suspended: false,
                 relied_on: false,
+                given: None,
                 held: None,
                 below: Vec::new(),
                 handed_on: false,
@@ -149,6 +152,50 @@ impl<T> Family<T> {
             Place::Span(span) => Some(span),
             Place::Below(_) | Place::Elsewhere => None,
         }
+    }
+
+    /// The topmost of a member and those above it that is without a place of its own; `None` if the
+    /// member has its place.
+    pub(super) fn unsettled_above(&self, id: ExchangeId) -> Option<ExchangeId> {
+        let mut unsettled = None;
+        let mut next = Some(id);
+        while let Some(id) = next
+            && let Some(member) = self.members.get(&id)
+            && (member.place.is_none() || member.suspended)
+        {
+            unsettled = Some(id);
+            next = member.origin.as_ref().and_then(Origin::parent);
+        }
+        unsettled
+    }
+
+    /// The span that a member is, which it will remain.
+    pub(super) fn rely_on_span(&mut self, id: ExchangeId) -> Option<Arc<SpanContext>> {
+        let span = self.span(id).map(Arc::clone)?;
+        self.rely_on(id);
+        Some(span)
+    }
+
+    /// Has a member be this span, a root. Returns whether it was not too late for that.
+    pub(super) fn place_as(
+        &mut self,
+        id: ExchangeId,
+        span: SpanContext,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) -> bool {
+        let Some(member) = self.members.get_mut(&id) else { return false };
+        if member.handed_on || member.relied_on || member.muted.is_some() {
+            return false;
+        }
+        let waited_for = member.origin.replace(Origin::Root).and_then(|origin| origin.parent());
+        member.given = Some(span);
+        member.relied_on = true;
+        if let Some(parent) = waited_for.and_then(|parent| self.members.get_mut(&parent)) {
+            parent.below.retain(|below| *below != id);
+        }
+        self.settle(id, ids, settled);
+        true
     }
 
     /// Leaves open whether a member becomes a span, until it is resumed.
@@ -286,7 +333,7 @@ impl<T> Family<T> {
         let mut ready: Vec<_> = members.into_iter().collect();
         while let Some((id, parent)) = ready.pop() {
             let Some(member) = self.members.get_mut(&id) else { continue };
-            let span = match (&member.origin, &parent) {
+            let placed = match (&member.origin, &parent) {
                 (Some(Origin::Child { .. }), Some(Place::Span(_) | Place::Below(_))) => {
                     parent.as_ref().map(|parent| parent.child(ids))
                 }
@@ -295,7 +342,7 @@ impl<T> Family<T> {
                 }
                 _ => None,
             };
-            let span = span.unwrap_or_else(|| ids.root());
+            let span = member.given.take().or(placed).unwrap_or_else(|| ids.root());
             if span.parent.is_none() && matches!(member.origin, Some(Origin::Child { .. })) {
                 // Its parent ended long ago, or is not known: to say nothing is better than to
                 // guess.

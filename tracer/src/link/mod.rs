@@ -9,6 +9,7 @@
 mod by_timing;
 mod callbacks;
 mod calls;
+mod commitment;
 mod contexts;
 mod family;
 mod hopes;
@@ -37,6 +38,7 @@ use crate::telemetry::is_export;
 use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
 use by_timing::ByTiming;
 use callbacks::{Callbacks, Cause};
+pub use commitment::Committed;
 use contexts::Contexts;
 use family::{Family, Settled};
 use hopes::Hopes;
@@ -109,6 +111,8 @@ pub struct Counters {
     pub settled_early: u64,
     /// Requests open for so long that they cause no more calls.
     pub outlived: u64,
+    /// Calls whose place was needed before it was known, which made them roots.
+    pub committed_unlinked: u64,
 }
 
 #[derive(Debug)]
@@ -169,6 +173,8 @@ pub struct Linker<T> {
     contexts: Contexts,
     instrumented: Instrumented,
     awaiting: VecDeque<Awaiting>,
+    /// What calls went out with that were not seen yet.
+    ahead: BTreeMap<(ConnId, u32), SpanContext>,
     muted: BTreeMap<&'static str, u64>,
     hold: u64,
     longest_request: u64,
@@ -194,6 +200,7 @@ impl<T> Linker<T> {
             contexts: Contexts::default(),
             instrumented: Instrumented::default(),
             awaiting: VecDeque::new(),
+            ahead: BTreeMap::new(),
             muted: BTreeMap::new(),
             open: FxHashMap::default(),
             newest: FxHashMap::default(),
@@ -284,6 +291,7 @@ impl<T> Linker<T> {
                 }
             }
             Role::Client => {
+                self.take_ahead(id, ids, &mut settled);
                 // Where sending is seen late, the other end may have read the request before.
                 let request = self.pairs.meet(id, role, began.ends, at);
                 let parent = self.call(began, carried.clone(), request, ids, &mut settled);
@@ -378,6 +386,7 @@ impl<T> Linker<T> {
     /// A connection is gone.
     pub fn on_closed(&mut self, conn: ConnId) {
         self.newest.remove(&conn);
+        self.forget_ahead(conn);
         self.threads.on_closed(conn);
         self.tasks.on_closed(conn);
         self.callbacks.on_closed(conn);

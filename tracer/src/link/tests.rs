@@ -1,6 +1,7 @@
 //! Stories of requests and calls, told event by event, and the tree that comes out.
 
 mod callbacks;
+mod commitment;
 mod sdk;
 mod tasks;
 mod workers;
