@@ -14,6 +14,7 @@ use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
 use crate::export::SpanSink;
 use crate::layout::{Finder, Found};
 use crate::pipeline::{Output, Pipeline};
+use crate::propagation::Desk;
 use crate::recording::{Entry, WriteError, Writer};
 use crate::target::{Decision, Resolver, Scanner, Selection, Why};
 
@@ -22,6 +23,8 @@ const BATCH: usize = 8_192;
 /// Pause between drains. Few long batches disturb the traced programs less than many short ones:
 /// each wakes a thread next to them and takes over caches. A filling ring ends the pause early.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Pause while somebody waits for the context of a call that the kernel half is about to report.
+const RETRY: Duration = Duration::from_micros(50);
 /// Looks for running processes at the start, at most. Two are enough unless they multiply meanwhile.
 const LOOKS: usize = 16;
 /// Time that a start may take to look at executables; what is found later counts from then on.
@@ -44,6 +47,8 @@ pub struct Agent<'a> {
     /// Connections of which the kernel half is to be told that they speak HTTP, if they last.
     follow: FxHashSet<ConnId>,
     layouts: Finder,
+    /// Where the proxy asks for the contexts of calls.
+    desk: Option<Desk>,
     last_tick: KernelTime,
     last_settle: KernelTime,
 }
@@ -74,7 +79,11 @@ impl<'a> Agent<'a> {
         selection: &'a Selection,
         sink: SpanSink,
         log: Option<Recorder>,
+        desk: Option<Desk>,
     ) -> Result<Self, AgentError> {
+        if let Some(desk) = &desk {
+            capture.attend(desk.bell())?;
+        }
         let now = Capture::now();
         let layouts = Finder::start(Path::new("/"))?;
         let mut agent = Self {
@@ -87,6 +96,7 @@ impl<'a> Agent<'a> {
             untargeted: FxHashSet::default(),
             follow: FxHashSet::default(),
             layouts,
+            desk,
             last_tick: now,
             last_settle: now,
         };
@@ -136,8 +146,13 @@ impl<'a> Agent<'a> {
     pub fn run(mut self, stop: &AtomicBool) -> Result<(Capture, Pipeline), AgentError> {
         let mut outputs = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            if self.step(&mut outputs)? < BATCH {
-                self.capture.wait(PAUSE);
+            if let Some(desk) = &mut self.desk {
+                desk.collect();
+            }
+            let drained = self.step(&mut outputs)?;
+            let asked = self.answer(&mut outputs);
+            if drained < BATCH {
+                self.capture.wait(if asked { RETRY } else { PAUSE });
             }
         }
         while self.step(&mut outputs)? == BATCH {}
@@ -148,6 +163,14 @@ impl<'a> Agent<'a> {
             log.finish()?;
         }
         Ok((self.capture, self.pipeline))
+    }
+
+    /// Answers what was asked before the last drain; returns whether something is left to answer.
+    fn answer(&mut self, outputs: &mut Vec<Output>) -> bool {
+        let Some(desk) = &mut self.desk else { return false };
+        let left = desk.answer(&mut self.pipeline, outputs);
+        self.apply(outputs);
+        left
     }
 
     /// One drain with its consequences; returns the number of events.

@@ -16,6 +16,7 @@ pub mod export;
 pub mod layout;
 pub mod link;
 pub mod pipeline;
+pub mod propagation;
 pub mod protocol;
 pub mod recording;
 pub mod target;

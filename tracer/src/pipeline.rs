@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::conn::{self, Connections};
 use crate::event::{CloseKind, ConnId, Event, KernelTime};
-use crate::exchange::{Exchange, Role};
-use crate::link::{self, Began, Linker, Placed, Tally};
+use crate::exchange::{Exchange, ExchangeId, Role};
+use crate::link::{self, Began, Committed, Linker, Placed, Tally};
 use crate::protocol::{LossReason, Observation, Verdict};
 use crate::target::{Process, ProcessCounts, Processes};
 use crate::telemetry::server_spans;
-use crate::trace::context::IdSource;
+use crate::trace::context::{IdSource, SpanContext};
 use crate::trace::{Span, SpanBuilder};
 
 /// What an event led to.
@@ -128,6 +128,26 @@ impl Pipeline {
         self.settle(KernelTime::default(), outputs);
         self.linker.finish(&mut self.ids, &mut self.placed);
         self.build_placed(outputs);
+    }
+
+    /// Settles the place of a call for good, as its context goes on the wire now; appends what
+    /// that led to. `None` if the call was not seen (yet).
+    pub fn commit(&mut self, call: ExchangeId, outputs: &mut Vec<Output>) -> Option<Committed> {
+        let committed = self.linker.commit(call, &mut self.ids, &mut self.placed);
+        self.build_placed(outputs);
+        committed
+    }
+
+    /// This context went out with a call. Returns whether the call is or will be that span.
+    pub fn commit_to(
+        &mut self,
+        call: ExchangeId,
+        context: SpanContext,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        let held = self.linker.commit_to(call, context, &mut self.ids, &mut self.placed);
+        self.build_placed(outputs);
+        held
     }
 
     /// What was produced and lost.

@@ -13,7 +13,7 @@ mod unix_sockets;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -121,6 +121,13 @@ impl Capture {
         let mut calls = Vec::with_capacity(1);
         // An interrupted wait is a short one; the caller loops.
         let _ = epoll::wait(&self.attention, spare_capacity(&mut calls), Some(&timeout));
+    }
+
+    /// Has [`Self::wait`] end as long as `bell` is readable, too.
+    pub fn attend(&self, bell: impl AsFd) -> Result<(), LoadError> {
+        let (interest, data) = (epoll::EventFlags::IN, epoll::EventData::new_u64(1));
+        epoll::add(&self.attention, bell, data, interest)
+            .map_err(|error| LoadError::Wait(error.into()))
     }
 
     /// Hands every waiting event to `handle`, oldest first, at most `limit` of them. Returns how

@@ -65,7 +65,7 @@ fn trace(
     let (sink, exporters) = parts::exporters(export)?;
     let capture = Capture::start(&capture_options)?;
     let backend = capture.backend();
-    let agent = Agent::new(capture, pipeline, resolver, &selection, sink, log)?;
+    let agent = Agent::new(capture, pipeline, resolver, &selection, sink, log, None)?;
     eprintln!("tracer: ready ({} backend); stop with Ctrl-C", backend.name());
 
     let (capture, pipeline) = agent.run(&stop)?;
