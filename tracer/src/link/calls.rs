@@ -21,7 +21,7 @@ impl<T> Linker<T> {
         settled: &mut Vec<Settled<T>>,
     ) -> Option<ExchangeId> {
         let Began { id, pid, tid, at, .. } = *began;
-        let moment = self.moment.filter(|moment| moment.tid == tid);
+        let moment = self.moment_of(tid);
         let waits = moment.map(|moment| moment.waits);
         let within = moment.and_then(|moment| moment.callback);
         let clue = self.threads.on_call(began, waits, itself);
@@ -32,6 +32,7 @@ impl<T> Linker<T> {
         let open = &self.open;
         let is_open = |request| Some(request) != itself && open.contains_key(&request);
         let clue = self.callbacks.on_call(began, within, clue, is_open);
+        let in_order = self.orders.on_call(id, tid);
         let origin = if let Some(carried) = carried {
             match self.contexts.provenance(pid, &carried, itself) {
                 Provenance::Brought(requests) => {
@@ -59,7 +60,7 @@ impl<T> Linker<T> {
                 .by_task(self.tasks.awaits(id))
                 .by_worker(told == Told::Later);
             let hope = match self.callbacks.trust(pid) {
-                Trust::Denied => hope,
+                Trust::Denied => hope.by_order(in_order),
                 _ => hope.by_callback(self.callbacks.may_reveal(id)),
             };
             if !self.hopes.add(id, hope) {

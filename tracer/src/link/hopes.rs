@@ -29,6 +29,8 @@ pub(super) struct Hope {
     of_callback: bool,
     /// The task that waits for the call's response may still tell.
     of_task: bool,
+    /// The order of responses may still tell.
+    of_order: bool,
     /// What timing said meanwhile.
     otherwise: Option<Origin>,
 }
@@ -40,18 +42,17 @@ impl Hope {
         candidates: usize,
         probable: Option<(ExchangeId, Kind)>,
     ) -> Self {
-        let (of_worker, of_thread, of_callback, of_task) = (false, true, false, false);
-        let otherwise = None;
         Self {
             pid,
             began,
             candidates,
             probable,
-            of_worker,
-            of_thread,
-            of_callback,
-            of_task,
-            otherwise,
+            of_worker: false,
+            of_thread: true,
+            of_callback: false,
+            of_task: false,
+            of_order: false,
+            otherwise: None,
         }
     }
 
@@ -68,6 +69,11 @@ impl Hope {
     /// Has the call wait for [`Hopes::expect_nothing_of_task`] too.
     pub(super) fn by_task(self, of_task: bool) -> Self {
         Self { of_task, ..self }
+    }
+
+    /// Has the call wait for [`Hopes::expect_of_order`] too.
+    pub(super) fn by_order(self, of_order: bool) -> Self {
+        Self { of_order, ..self }
     }
 
     fn child_of(&self, (parent, kind): (ExchangeId, Kind)) -> Origin {
@@ -165,6 +171,17 @@ impl Hopes {
         true
     }
 
+    /// Responses confirm the order of requests, by which this is the parent. Returns whether the
+    /// request is needed from now on.
+    pub(super) fn expect_of_order(&mut self, call: ExchangeId, request: ExchangeId) -> bool {
+        let Some(hope) = self.hopes.get_mut(&call) else { return false };
+        if !std::mem::take(&mut hope.of_order) || hope.of_worker || hope.probable.is_some() {
+            return false;
+        }
+        hope.probable = Some((request, Kind::Order));
+        true
+    }
+
     /// The call's task is as well known as it will be.
     pub(super) fn expect_nothing_of_task(&mut self, call: ExchangeId) {
         if let Some(hope) = self.hopes.get_mut(&call) {
@@ -201,6 +218,7 @@ impl Hopes {
                 Some((parent, kind, Trust::Given)) => Some(hope.child_of((parent, kind))),
                 Some((.., Trust::Open)) => return true,
                 _ if hope.of_task => return true,
+                _ if hope.of_order && trust(*call, Kind::Order) != Trust::Denied => return true,
                 _ if hope.of_callback && trust(*call, Kind::Callback) != Trust::Denied => {
                     return true;
                 }

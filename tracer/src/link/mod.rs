@@ -14,6 +14,7 @@ mod contexts;
 mod family;
 mod hopes;
 mod instrumented;
+mod orders;
 mod origin;
 mod pairs;
 mod per_process;
@@ -44,6 +45,7 @@ use family::{Family, Settled};
 use hopes::Hopes;
 pub use instrumented::Muted;
 use instrumented::{Door, Instrumented, Reporter};
+use orders::Orders;
 pub use origin::{Kind, Origin};
 use pairs::Pairs;
 use sdk::Awaiting;
@@ -159,6 +161,7 @@ pub struct Linker<T> {
     tasks: Tasks,
     workers: Workers,
     callbacks: Callbacks,
+    orders: Orders,
     pairs: Pairs,
     timing: ByTiming,
     open: FxHashMap<ExchangeId, Open>,
@@ -192,6 +195,7 @@ impl<T> Linker<T> {
             tasks: Tasks::default(),
             workers: Workers::default(),
             callbacks: Callbacks::default(),
+            orders: Orders::default(),
             pairs: Pairs::default(),
             timing: ByTiming::new(timing),
             hopes: Hopes::default(),
@@ -224,6 +228,7 @@ impl<T> Linker<T> {
     /// A connection is being made.
     pub fn on_connecting(&mut self, event: &Connecting) {
         self.callbacks.on_connecting(event);
+        self.orders.on_connecting(event);
         self.threads.on_connecting(event.conn, event.tid, event.waits, event.time);
     }
 
@@ -248,6 +253,11 @@ impl<T> Linker<T> {
                 self.take_revealed(&revealed);
             }
         }
+    }
+
+    /// What is being looked at, if that is something `tid` did.
+    fn moment_of(&self, tid: Tid) -> Option<Moment> {
+        self.moment.filter(|moment| moment.tid == tid)
     }
 
     /// What reading from a connection is for.
@@ -283,6 +293,7 @@ impl<T> Linker<T> {
                 self.open.insert(id, Open { role, pid, tid, at, carried, door, parent: None });
                 self.threads.on_request(id, pid, tid, at);
                 self.tasks.on_request(began);
+                self.orders.on_request(id, pid, tid, self.moment_of(tid).map(|it| it.waits));
                 let decisions = self.timing.on_request(id, pid, began.request, at);
                 self.take_decisions(decisions, ids, &mut settled);
                 match self.pairs.meet(id, role, began.ends, at) {
@@ -321,6 +332,7 @@ impl<T> Linker<T> {
         let (pid, began) = (open.pid, open.at);
         if open.role == Role::Client {
             self.threads.on_call_answered(pid, open.tid, tid);
+            self.orders.on_call_answered(id, pid, tid, self.moment_of(tid).map(|it| it.waits));
             let mut settled = Vec::new();
             if let Some(clue) = self.tasks.on_call_answered(id) {
                 self.on_late_clue(id, clue, ids, &mut settled);
@@ -329,7 +341,12 @@ impl<T> Linker<T> {
             return self.hand_on(settled, placed);
         }
         self.tasks.on_response(id, pid);
-        let moment = self.moment.filter(|moment| moment.tid == tid);
+        if let Some(call) = self.orders.on_response(id, pid, tid)
+            && self.hopes.expect_of_order(call, id)
+        {
+            self.family.keep(id);
+        }
+        let moment = self.moment_of(tid);
         let (task, at) = moment.map_or((None, began), |moment| (moment.task, moment.at));
         for (call, kind) in self.workers.on_response(id, pid, task, began, at) {
             if self.hopes.expect_of_worker(call, kind.map(|kind| (id, kind))) {
@@ -390,6 +407,7 @@ impl<T> Linker<T> {
         self.threads.on_closed(conn);
         self.tasks.on_closed(conn);
         self.callbacks.on_closed(conn);
+        self.orders.on_closed(conn);
     }
 
     /// A process exited.
@@ -399,6 +417,7 @@ impl<T> Linker<T> {
         self.workers.on_gone(pid);
         self.timing.on_gone(pid);
         self.callbacks.on_gone(pid);
+        self.orders.on_gone(pid);
         self.instrumented.on_gone(pid);
     }
 
@@ -414,6 +433,7 @@ impl<T> Linker<T> {
         self.pairs.expire(KernelTime(now.0.saturating_sub(PAIR_WINDOW)));
         self.counters.outlived += self.threads.expire(now, self.longest_request);
         self.callbacks.expire(now);
+        self.orders.expire(now);
         self.contexts.expire(now);
         self.await_no_longer(now, ids, &mut settled);
         let decisions = self.timing.on_tick(now);
@@ -488,6 +508,7 @@ impl<T> Linker<T> {
                 }
                 self.tasks.on_call_over(id);
                 self.callbacks.on_call_over(id);
+                self.orders.on_call_over(id);
                 let decisions = self.timing.on_returned(id, open.pid, at);
                 self.take_decisions(decisions, ids, settled);
             }

@@ -31,6 +31,8 @@ pub enum Kind {
     Callback,
     /// The call was written at once after something of that request was read.
     Tick,
+    /// The call and its response came in the order of that request and its response.
+    Order,
     /// No other request was open.
     Sole,
     /// It was by far the most likely one.
@@ -49,7 +51,7 @@ impl Kind {
             Self::Pair => "pair",
             Self::Coroutine | Self::Task | Self::RelatedTask => "coroutine",
             Self::Thread | Self::Worker => "thread",
-            Self::Callback | Self::Tick => "tick",
+            Self::Callback | Self::Tick | Self::Order => "tick",
             Self::Sole => "sole",
             Self::Timing => "timing",
         }

@@ -102,9 +102,10 @@ impl<T> Linker<T> {
         settled: &mut Vec<Settled<T>>,
     ) {
         let (threads, tasks) = (&self.threads, &self.tasks);
-        let (workers, callbacks) = (&self.workers, &self.callbacks);
+        let (workers, callbacks, orders) = (&self.workers, &self.callbacks, &self.orders);
         let trust = |call, kind| match kind {
             Kind::Callback => callbacks.trust(pid),
+            Kind::Order => orders.trust(pid),
             Kind::Coroutine => tasks.trust(call),
             Kind::Task | Kind::RelatedTask => workers.trust(pid, kind),
             _ => threads.trust(pid, kind),

@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod commitment;
+mod orders;
 mod sdk;
 mod tasks;
 mod workers;

@@ -255,13 +255,15 @@ impl Threads {
         let alone = self.by_id.get(&reader).is_some_and(|thread| thread.open.len() == 1);
         process.loyal.observe(reader == tid && alone);
 
-        let made = self.by_id.get_mut(&tid).map(|thread| std::mem::take(&mut thread.made));
-        let made = made.unwrap_or_default();
+        let Some(writer) = self.by_id.get_mut(&tid) else { return Work::default() };
+        let made = std::mem::take(&mut writer.made);
+        // One that has read several requests may have made any of its calls for any of them.
+        let is_for_one = writer.open.len() <= 1;
+        let is_own = |call: &Made| is_for_one && call.over && call.at >= began;
         for call in &made {
-            process.diligent.observe(call.over && call.at >= began);
+            process.diligent.observe(is_own(call));
         }
-        let (own, others): (Vec<_>, Vec<_>) =
-            made.into_iter().partition(|call| call.over && call.at >= began);
+        let (own, others): (Vec<_>, Vec<_>) = made.into_iter().partition(is_own);
         let ids = |calls: Vec<Made>| calls.into_iter().map(|made| made.call).collect();
         Work { own: ids(own), others: ids(others) }
     }
@@ -284,6 +286,7 @@ impl Threads {
             | Kind::Task
             | Kind::RelatedTask
             | Kind::Callback
+            | Kind::Order
             | Kind::Sole
             | Kind::Timing => Trust::Given,
         }
