@@ -5,6 +5,7 @@
 
 mod b3;
 mod id_source;
+pub mod inject;
 mod w3c;
 
 use std::fmt;
@@ -93,6 +94,11 @@ pub struct SpanContext {
 /// one counts as absent, as if the sender had not been instrumented.
 pub fn extract(headers: &[Field]) -> Option<RemoteContext> {
     w3c::extract(headers).or_else(|| b3::extract(headers))
+}
+
+/// The same of `traceparent` and `tracestate` alone.
+pub fn extract_w3c(headers: &[Field]) -> Option<RemoteContext> {
+    w3c::extract(headers)
 }
 
 /// All values of the header field `name`, in order, without optional whitespace around them.

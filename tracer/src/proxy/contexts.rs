@@ -1,0 +1,114 @@
+//! The question of whose trace context a request is to carry, and its answer.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::exchange::Field;
+use crate::trace::context::{self, IdSource, RemoteContext};
+
+/// A request head that is complete, but for the context it is to carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The application's end of the connection.
+    pub application: SocketAddr,
+    /// Where the application meant to connect to.
+    pub destination: SocketAddr,
+    /// How many bytes the application had sent on the connection before the head.
+    pub offset: u64,
+    /// The stream of an HTTP/2 connection.
+    pub stream: Option<u32>,
+    /// The context fields the head has, in order: `traceparent`, `tracestate`, `b3`, `x-b3-*`.
+    /// Names are in lower case, values without blanks around them.
+    pub fields: Vec<Field>,
+}
+
+impl Question {
+    /// The valid context that the request carries already.
+    pub fn carried(&self) -> Option<RemoteContext> {
+        context::extract(&self.fields)
+    }
+}
+
+/// What is to become of a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is forwarded as it is.
+    Keep,
+    /// It carries this context and no other.
+    Set(RemoteContext),
+}
+
+/// A verdict, now or soon.
+#[derive(Debug)]
+pub enum Answer {
+    /// Known at once.
+    Now(Verdict),
+    /// The head waits for it until the deadline. A sender that is dropped means there is none.
+    Later(oneshot::Receiver<Verdict>),
+}
+
+/// What was done with a head whose answer did not come in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// Which head.
+    pub question: Question,
+    /// What was done: [`NewRoots`] decided.
+    pub verdict: Verdict,
+}
+
+/// Knows which context a request is to carry.
+///
+/// Called on the threads that forward: must not block.
+pub trait Contexts: Send + Sync {
+    /// The context for this head.
+    fn ask(&self, question: &Question) -> Answer;
+
+    /// The answer came too late and is void; the head went out like this.
+    fn overdue(&self, overdue: Overdue);
+}
+
+/// The rule where nothing is known of what the application does: a valid context is kept, and a
+/// request without one begins a trace.
+///
+/// By W3C Trace Context, a `traceparent` that is invalid or stands twice begins a new trace, and so
+/// does a `tracestate` on its own. A valid B3 context beside an invalid `traceparent` is taken over.
+#[derive(Debug)]
+pub struct NewRoots(Mutex<IdSource>);
+
+impl NewRoots {
+    /// Roots with ids from `ids`.
+    pub fn new(ids: IdSource) -> Self {
+        Self(Mutex::new(ids))
+    }
+
+    /// What is to become of a head with these context fields.
+    pub fn verdict(&self, fields: &[Field]) -> Verdict {
+        let has = |name: &str| fields.iter().any(|(field, _)| field == name);
+        match context::extract(fields) {
+            None => Verdict::Set(self.root()),
+            Some(carried) if has("traceparent") && context::extract_w3c(fields).is_none() => {
+                Verdict::Set(carried)
+            }
+            Some(_) => Verdict::Keep,
+        }
+    }
+
+    fn root(&self) -> RemoteContext {
+        // A panic while it was held left ids as random as before.
+        let root = self.0.lock().unwrap_or_else(PoisonError::into_inner).root();
+        RemoteContext { trace: root.trace, span: root.span, flags: root.flags, state: root.state }
+    }
+}
+
+impl Contexts for NewRoots {
+    fn ask(&self, question: &Question) -> Answer {
+        Answer::Now(self.verdict(&question.fields))
+    }
+
+    fn overdue(&self, _overdue: Overdue) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Connections from the application to where it meant to go: connecting, passing on, closing.
+//!
+//! What the application sees is what it would have seen, with these differences, all of which come
+//! from its connection to the agent being made before the one to its destination:
+//! - `connect` succeeds; that the destination refuses or cannot be reached shows as a reset at the
+//!   first read or write. Time limits on connecting run on the first read instead.
+//! - The destination sees another source port.
+//! - Keep-alive, time limits and buffer sizes that the application sets end at the agent. The
+//!   agent's own connections have keep-alive with the system's intervals, and no Nagle delay.
+//! - Urgent data is not passed on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::Interest;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::contexts::{Contexts, NewRoots};
+use super::counts::{Counts, Event};
+use super::heads::B3;
+use super::inspect::Talk;
+use super::relay;
+use crate::trace::context::IdSource;
+
+/// A connection of a traced process that was redirected here.
+pub struct Accepted {
+    /// The application's connection.
+    pub stream: TcpStream,
+    /// The application's end of it, as the application knows it.
+    pub application: SocketAddr,
+    /// Where the application meant to connect to.
+    pub destination: SocketAddr,
+    /// Makes the socket for the connection to there.
+    pub sockets: Arc<dyn OpenSocket>,
+}
+
+/// Opens sockets where the application would have: in its network namespace, and out of reach of
+/// the redirection.
+pub trait OpenSocket: Send + Sync {
+    /// A TCP socket, not connected, for a connection to `destination`. Must not block for long.
+    fn open(&self, destination: SocketAddr) -> io::Result<TcpSocket>;
+}
+
+/// Sockets in the agent's own network namespace, with nothing done to them.
+#[derive(Clone, Copy, Debug)]
+pub struct SameNamespace;
+
+impl OpenSocket for SameNamespace {
+    fn open(&self, destination: SocketAddr) -> io::Result<TcpSocket> {
+        match destination {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }
+    }
+}
+
+/// How heads are treated.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a complete head waits for its context.
+    pub deadline: Duration,
+    /// B3 fields that are written beside `traceparent` even where none stood before.
+    pub b3: B3,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { deadline: Duration::from_millis(2), b3: B3::default() }
+    }
+}
+
+/// Serves connections. Cheap to clone.
+///
+/// Its futures may run on any runtime. Several threads with a runtime of one thread each, and a
+/// listener each, serve best: a connection then never changes threads, so that nothing between its
+/// two sockets has to be woken across processors, and a thread's read buffer, of which it has one
+/// for all its connections, stays in its cache.
+#[derive(Clone)]
+pub struct Forwarder(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) contexts: Arc<dyn Contexts>,
+    pub(super) fallback: NewRoots,
+    pub(super) options: Options,
+    pub(super) counts: Counts,
+}
+
+impl Forwarder {
+    /// A forwarder that asks `contexts`.
+    pub fn new(contexts: Arc<dyn Contexts>, options: Options) -> Self {
+        let fallback = NewRoots::new(IdSource::random());
+        Self(Arc::new(Inner { contexts, fallback, options, counts: Counts::default() }))
+    }
+
+    /// What was done by now.
+    pub fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    /// Serves one connection until both directions have ended or one end has reset it.
+    ///
+    /// Dropping the future resets both ends, so that neither takes what it has for complete.
+    pub async fn serve(&self, accepted: Accepted) {
+        let inner = &*self.0;
+        inner.counts.add(Event::Accepted);
+        let _ended = Ended(&inner.counts);
+        let Accepted { mut stream, application, destination, sockets } = accepted;
+        reset_when_dropped(&stream);
+        let mut upstream = match connect(&stream, destination, &*sockets).await {
+            Ok(upstream) => upstream,
+            Err(event) => {
+                inner.counts.add(event);
+                return;
+            }
+        };
+        drop(sockets);
+        reset_when_dropped(&upstream);
+        let talk = Talk::new(inner, application, destination);
+        if relay::both_ways(&mut stream, &mut upstream, &talk).await.is_err() {
+            inner.counts.add(Event::Reset);
+            return;
+        }
+        for stream in [&stream, &upstream] {
+            // Fails only if the connection is gone.
+            let _ = sockopt::set_socket_linger(stream, None);
+        }
+    }
+}
+
+struct Ended<'a>(&'a Counts);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.add(Event::Ended);
+    }
+}
+
+/// Whatever ends the agent, no half of a message shall look like a whole one: unless both
+/// directions ended in order, closing resets.
+fn reset_when_dropped(stream: &TcpStream) {
+    // Neither fails unless the connection is gone.
+    let _ = stream.set_nodelay(true);
+    let _ = stream.set_zero_linger();
+}
+
+async fn connect(
+    application: &TcpStream,
+    destination: SocketAddr,
+    sockets: &dyn OpenSocket,
+) -> Result<TcpStream, Event> {
+    let attempt = async {
+        let socket = sockets.open(destination)?;
+        socket.set_keepalive(true)?;
+        socket.connect(destination).await
+    };
+    tokio::select! {
+        biased;
+        result = attempt => result.map_err(|error| failure(&error)),
+        _ = application.ready(Interest::ERROR) => Err(Event::ConnectAbandoned),
+    }
+}
+
+fn failure(error: &io::Error) -> Event {
+    use rustix::io::Errno;
+    match Errno::from_io_error(error) {
+        Some(Errno::CONNREFUSED) => Event::ConnectRefused,
+        Some(Errno::TIMEDOUT) => Event::ConnectTimedOut,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ADDRNOTAVAIL) => {
+            Event::ConnectNoResources
+        }
+        _ => Event::ConnectFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! The two directions of a connection as they are looked at while they pass.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::contexts::{Answer, Overdue, Question, Verdict};
+use super::counts::Event;
+use super::forwarder::Inner;
+use super::heads;
+use super::http1::{Conversation, Fed};
+
+/// What is to be done with bytes that were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inspected {
+    /// They pass as they are.
+    AsIs,
+    /// The output passes instead.
+    Rewritten,
+    /// The output passes; more of it follows from [`Inspect::resume`].
+    Waits,
+}
+
+/// Looks at the bytes of one direction.
+pub(super) trait Inspect {
+    /// Looks at bytes that were read, and writes to `out`, which is empty, unless they pass as they
+    /// are.
+    fn inspect(&mut self, input: &[u8], out: &mut Vec<u8>) -> Inspected;
+
+    /// How many of the next bytes need not be looked at.
+    fn unread(&self) -> u64;
+
+    /// So many of these bytes passed.
+    fn skip(&mut self, bytes: u64);
+
+    /// The sender has sent its last byte: writes what is still withheld.
+    fn finish(&mut self, out: &mut Vec<u8>);
+
+    /// Goes on where the last inspection had to wait.
+    async fn resume(&mut self, out: &mut Vec<u8>);
+}
+
+/// What both directions share.
+pub(super) struct Talk<'f> {
+    forwarder: &'f Inner,
+    application: SocketAddr,
+    destination: SocketAddr,
+    state: Mutex<State>,
+}
+
+struct State {
+    conversation: Conversation,
+    is_counted: bool,
+}
+
+impl<'f> Talk<'f> {
+    pub(super) fn new(
+        forwarder: &'f Inner,
+        application: SocketAddr,
+        destination: SocketAddr,
+    ) -> Self {
+        let state = State { conversation: Conversation::new(), is_counted: false };
+        Self { forwarder, application, destination, state: Mutex::new(state) }
+    }
+
+    pub(super) fn count(&self, event: Event) {
+        self.forwarder.counts.add(event);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Held by one task only; whoever panicked with it is gone with the connection.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts once that the connection became opaque.
+    fn note(&self, state: &mut State) -> bool {
+        let Some(reason) = state.conversation.opaque() else {
+            return false;
+        };
+        if !std::mem::replace(&mut state.is_counted, true) {
+            self.count(Event::Opaque(reason));
+        }
+        true
+    }
+}
+
+/// From the application to the server.
+pub(super) struct FromApplication<'t> {
+    talk: &'t Talk<'t>,
+    is_opaque: bool,
+    waiting: Option<Box<Waiting>>,
+}
+
+struct Waiting {
+    question: Question,
+    answer: oneshot::Receiver<Verdict>,
+    /// What was read behind the head.
+    rest: Vec<u8>,
+}
+
+impl<'t> FromApplication<'t> {
+    pub(super) fn new(talk: &'t Talk<'t>) -> Self {
+        Self { talk, is_opaque: false, waiting: None }
+    }
+
+    /// Asks for the context of the head that is complete.
+    fn ask(&self) -> (Question, Answer) {
+        let question = {
+            let state = self.talk.lock();
+            let head = state.conversation.complete();
+            Question {
+                application: self.talk.application,
+                destination: self.talk.destination,
+                offset: head.offset,
+                stream: None,
+                fields: heads::fields_of(head.withheld),
+            }
+        };
+        let answer = self.talk.forwarder.contexts.ask(&question);
+        (question, answer)
+    }
+
+    /// Writes the head's end.
+    fn settle(&self, question: &Question, verdict: &Verdict, out: &mut Vec<u8>) {
+        let mut state = self.talk.lock();
+        let withheld = state.conversation.complete().withheld;
+        match verdict {
+            Verdict::Keep => {
+                out.extend_from_slice(withheld);
+                self.talk.count(Event::Kept);
+            }
+            Verdict::Set(context) => {
+                let asked = self.talk.forwarder.options.b3;
+                let fields = heads::context_fields(context, &question.fields, asked);
+                heads::replace(withheld, &fields, out);
+                self.talk.count(Event::Injected);
+            }
+        }
+        state.conversation.settle();
+        self.talk.note(&mut state);
+    }
+}
+
+impl Inspect for FromApplication<'_> {
+    fn inspect(&mut self, input: &[u8], out: &mut Vec<u8>) -> Inspected {
+        if self.is_opaque {
+            return Inspected::AsIs;
+        }
+        let mut rest = input;
+        while !rest.is_empty() {
+            let fed = {
+                let mut state = self.talk.lock();
+                let fed = state.conversation.from_application(rest, out);
+                self.is_opaque = self.talk.note(&mut state);
+                fed
+            };
+            let is_all = out.is_empty() && rest.len() == input.len();
+            let used = match fed {
+                Fed::Pass(used) | Fed::Http2(used) if is_all && used == input.len() => {
+                    return Inspected::AsIs;
+                }
+                Fed::Opaque(_) if is_all => return Inspected::AsIs,
+                Fed::Pass(used) | Fed::Http2(used) => {
+                    out.extend_from_slice(&rest[..used]);
+                    used
+                }
+                Fed::Opaque(_) => {
+                    out.extend_from_slice(rest);
+                    rest.len()
+                }
+                Fed::Taken(used) => used,
+                Fed::Head(used) => {
+                    let (question, answer) = self.ask();
+                    match answer {
+                        Answer::Now(verdict) => self.settle(&question, &verdict, out),
+                        Answer::Later(answer) => {
+                            let rest = rest[used..].to_vec();
+                            self.waiting = Some(Box::new(Waiting { question, answer, rest }));
+                            return Inspected::Waits;
+                        }
+                    }
+                    used
+                }
+            };
+            rest = &rest[used..];
+        }
+        Inspected::Rewritten
+    }
+
+    fn unread(&self) -> u64 {
+        if self.is_opaque { u64::MAX } else { self.talk.lock().conversation.application_unread() }
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        if !self.is_opaque {
+            self.talk.lock().conversation.skip_application(bytes);
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        self.talk.lock().conversation.finish_application(out);
+    }
+
+    async fn resume(&mut self, out: &mut Vec<u8>) {
+        let forwarder = self.talk.forwarder;
+        while let Some(waiting) = self.waiting.take() {
+            let Waiting { question, answer, rest } = *waiting;
+            if let Ok(Ok(verdict)) = timeout(forwarder.options.deadline, answer).await {
+                self.settle(&question, &verdict, out);
+            } else {
+                self.talk.count(Event::Overdue);
+                let verdict = forwarder.fallback.verdict(&question.fields);
+                self.settle(&question, &verdict, out);
+                forwarder.contexts.overdue(Overdue { question, verdict });
+            }
+            let mut more = Vec::new();
+            match self.inspect(&rest, &mut more) {
+                Inspected::AsIs => out.extend_from_slice(&rest),
+                Inspected::Rewritten | Inspected::Waits => out.append(&mut more),
+            }
+        }
+    }
+}
+
+/// From the server to the application.
+pub(super) struct FromServer<'t> {
+    talk: &'t Talk<'t>,
+    is_followed: bool,
+}
+
+impl<'t> FromServer<'t> {
+    pub(super) fn new(talk: &'t Talk<'t>) -> Self {
+        Self { talk, is_followed: true }
+    }
+}
+
+impl Inspect for FromServer<'_> {
+    fn inspect(&mut self, input: &[u8], _out: &mut Vec<u8>) -> Inspected {
+        if self.is_followed {
+            let mut state = self.talk.lock();
+            self.is_followed = state.conversation.from_server(input);
+            self.talk.note(&mut state);
+        }
+        Inspected::AsIs
+    }
+
+    fn unread(&self) -> u64 {
+        if self.is_followed { self.talk.lock().conversation.server_unread() } else { u64::MAX }
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        if self.is_followed {
+            self.talk.lock().conversation.skip_server(bytes);
+        }
+    }
+
+    fn finish(&mut self, _out: &mut Vec<u8>) {}
+
+    async fn resume(&mut self, _out: &mut Vec<u8>) {}
+}

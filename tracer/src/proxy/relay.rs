@@ -1,0 +1,258 @@
+//! Bytes from one socket to the other and back, until both directions have ended.
+//!
+//! Few system calls, and no memory for a connection at rest: what is read into the thread's one
+//! buffer is written at once, and only what the other end does not take is kept, while nothing more
+//! is read. Streams of many bytes that nobody looks at go through a pipe without being copied.
+//! Must not know protocols.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{ErrorKind, Result as IoResult};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::task::coop::consume_budget;
+
+use super::counts::Event;
+use super::inspect::{FromApplication, FromServer, Inspect, Inspected, Talk};
+use super::pipes::Pipe;
+
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
+/// From so many bytes at once on, it is worth not to copy them.
+const BULK: u64 = 16 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        input: vec![0; READ].into_boxed_slice(),
+        output: Vec::new(),
+    });
+}
+
+/// Used within one turn of one connection at a time.
+struct Scratch {
+    input: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+/// The connection ended by a reset, or by something that is passed on as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reset;
+
+/// Passes bytes between both ends until both have sent their last, or one has reset.
+pub(super) async fn both_ways(
+    application: &mut TcpStream,
+    server: &mut TcpStream,
+    talk: &Talk<'_>,
+) -> Result<(), Reset> {
+    let is_broken = AtomicBool::new(false);
+    let (from_application, to_application) = application.split();
+    let (from_server, to_server) = server.split();
+    let requests = Flow {
+        from: from_application,
+        to: to_server,
+        backlog: Vec::new(),
+        inspect: FromApplication::new(talk),
+        is_broken: &is_broken,
+    };
+    let responses = Flow {
+        from: from_server,
+        to: to_application,
+        backlog: Vec::new(),
+        inspect: FromServer::new(talk),
+        is_broken: &is_broken,
+    };
+    tokio::try_join!(requests.run(talk), responses.run(talk))?;
+    if is_broken.into_inner() { Err(Reset) } else { Ok(()) }
+}
+
+/// One direction.
+struct Flow<'s, I> {
+    from: ReadHalf<'s>,
+    to: WriteHalf<'s>,
+    /// Bytes on their way that `to` did not take at once.
+    backlog: Vec<u8>,
+    inspect: I,
+    /// One end takes no more bytes, because it has reset the connection.
+    is_broken: &'s AtomicBool,
+}
+
+/// Why a direction ends before its last byte.
+enum End {
+    /// The sender has reset the connection: nothing more can pass either way.
+    Sender,
+    /// The receiver has. What it sent before is still to be passed on.
+    Receiver,
+}
+
+/// What one read led to.
+enum Turn {
+    /// The bytes were passed on, or are in the backlog.
+    Moved,
+    /// The same, and the next ones are worth not to be copied.
+    Bulk,
+    /// More follows once the inspection is resumed.
+    Waits,
+    /// The sender has sent its last byte.
+    Last,
+}
+
+impl<I: Inspect> Flow<'_, I> {
+    async fn run(mut self, talk: &Talk<'_>) -> Result<(), Reset> {
+        match self.pass_all(talk).await {
+            Ok(()) => {
+                // What is not taken in order shall not look as if it had ended in order.
+                if !self.is_broken.load(Ordering::Relaxed) && self.to.shutdown().await.is_err() {
+                    self.is_broken.store(true, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(End::Receiver) => {
+                self.is_broken.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(End::Sender) => Err(Reset),
+        }
+    }
+
+    async fn pass_all(&mut self, talk: &Talk<'_>) -> Result<(), End> {
+        loop {
+            let turn = poll_fn(|cx| self.poll_turn(cx)).await?;
+            self.flush().await?;
+            match turn {
+                Turn::Moved => {}
+                Turn::Waits => {
+                    self.inspect.resume(&mut self.backlog).await;
+                    self.flush().await?;
+                }
+                Turn::Bulk => {
+                    let Some(pipe) = Pipe::take() else {
+                        talk.count(Event::NoPipe);
+                        continue;
+                    };
+                    if self.pass_bulk(pipe).await? {
+                        break;
+                    }
+                }
+                Turn::Last => break,
+            }
+        }
+        self.inspect.finish(&mut self.backlog);
+        self.flush().await
+    }
+
+    /// Reads once and writes what was read.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, End>> {
+        SCRATCH.with_borrow_mut(|Scratch { input, output }| {
+            let mut read = ReadBuf::new(input);
+            ready!(Pin::new(&mut self.from).poll_read(cx, &mut read)).map_err(|_| End::Sender)?;
+            let read = read.filled();
+            if read.is_empty() {
+                return Poll::Ready(Ok(Turn::Last));
+            }
+            output.clear();
+            let inspected = self.inspect.inspect(read, output);
+            let bytes = if inspected == Inspected::AsIs { read } else { output.as_slice() };
+            if !bytes.is_empty() {
+                let written = written(self.to.try_write(bytes))?;
+                self.backlog.extend_from_slice(&bytes[written..]);
+            }
+            let is_bulk = read.len() as u64 >= BULK && self.inspect.unread() >= BULK;
+            Poll::Ready(Ok(match inspected {
+                Inspected::Waits => Turn::Waits,
+                _ if is_bulk => Turn::Bulk,
+                _ => Turn::Moved,
+            }))
+        })
+    }
+
+    /// Writes the backlog, however long it takes.
+    async fn flush(&mut self) -> Result<(), End> {
+        if self.backlog.is_empty() {
+            return Ok(());
+        }
+        let mut at = 0;
+        while at < self.backlog.len() {
+            self.writable().await?;
+            at += written(self.to.try_write(&self.backlog[at..]))?;
+        }
+        self.backlog = Vec::new();
+        Ok(())
+    }
+
+    /// Waits until the receiver takes more, or the sender resets.
+    async fn writable(&self) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            result = self.to.writable() => result.map_err(|_| End::Receiver),
+            _ = self.from.as_ref().ready(Interest::ERROR) => Err(End::Sender),
+        }
+    }
+
+    /// Passes bytes through a pipe as long as they come in large pieces and need not be looked at.
+    /// True if the sender has sent its last.
+    async fn pass_bulk(&mut self, mut pipe: Pipe) -> Result<bool, End> {
+        let mut moved = BULK;
+        loop {
+            let most = self.inspect.unread().min(Pipe::SIZE as u64);
+            if most < BULK {
+                return Ok(false);
+            }
+            let from = self.from.as_ref();
+            match from.try_io(Interest::READABLE, || {
+                Ok(splice(from, None, pipe.input(), None, most as usize, FLAGS)?)
+            }) {
+                Ok(0) => return Ok(true),
+                Ok(bytes) => {
+                    pipe.fill(bytes);
+                    self.empty(&mut pipe).await?;
+                    self.inspect.skip(bytes as u64);
+                    moved += bytes as u64;
+                    consume_budget().await;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if moved < BULK {
+                        return Ok(false);
+                    }
+                    moved = 0;
+                    self.from.readable().await.map_err(|_| End::Sender)?;
+                }
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                    return Ok(false);
+                }
+                Err(_) => return Err(End::Sender),
+            }
+        }
+    }
+
+    async fn empty(&self, pipe: &mut Pipe) -> Result<(), End> {
+        while pipe.filled() > 0 {
+            let to = self.to.as_ref();
+            let passed = to.try_io(Interest::WRITABLE, || {
+                Ok(splice(pipe.output(), None, to, None, pipe.filled(), FLAGS)?)
+            });
+            match written(passed)? {
+                0 => self.writable().await?,
+                bytes => pipe.drain(bytes),
+            }
+        }
+        Ok(())
+    }
+}
+
+const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
+/// Bytes that were written; none if the receiver takes none now.
+fn written(result: IoResult<usize>) -> Result<usize, End> {
+    match result {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        Err(_) => Err(End::Receiver),
+    }
+}
