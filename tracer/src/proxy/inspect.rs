@@ -38,8 +38,8 @@ pub(super) trait Inspect {
     /// The sender has sent its last byte: writes what is still withheld.
     fn finish(&mut self, out: &mut Vec<u8>);
 
-    /// Goes on where the last inspection had to wait.
-    async fn resume(&mut self, out: &mut Vec<u8>);
+    /// Goes on where the last inspection had to wait. True if it has to wait again.
+    async fn resume(&mut self, out: &mut Vec<u8>) -> bool;
 }
 
 /// What both directions share.
@@ -203,24 +203,24 @@ impl Inspect for FromApplication<'_> {
         self.talk.lock().conversation.finish_application(out);
     }
 
-    async fn resume(&mut self, out: &mut Vec<u8>) {
+    async fn resume(&mut self, out: &mut Vec<u8>) -> bool {
+        let Some(waiting) = self.waiting.take() else {
+            return false;
+        };
         let forwarder = self.talk.forwarder;
-        while let Some(waiting) = self.waiting.take() {
-            let Waiting { question, answer, rest } = *waiting;
-            if let Ok(Ok(verdict)) = timeout(forwarder.options.deadline, answer).await {
-                self.settle(&question, &verdict, out);
-            } else {
-                self.talk.count(Event::Overdue);
-                let verdict = forwarder.fallback.verdict(&question.fields);
-                self.settle(&question, &verdict, out);
-                forwarder.contexts.overdue(Overdue { question, verdict });
-            }
-            let mut more = Vec::new();
-            match self.inspect(&rest, &mut more) {
-                Inspected::AsIs => out.extend_from_slice(&rest),
-                Inspected::Rewritten | Inspected::Waits => out.append(&mut more),
-            }
+        let Waiting { question, answer, mut rest } = *waiting;
+        if let Ok(Ok(verdict)) = timeout(forwarder.options.deadline, answer).await {
+            self.settle(&question, &verdict, out);
+        } else {
+            self.talk.count(Event::Overdue);
+            let verdict = forwarder.fallback.verdict(&question.fields);
+            self.settle(&question, &verdict, out);
+            forwarder.contexts.overdue(Overdue { question, verdict });
         }
+        let mut more = Vec::new();
+        let inspected = self.inspect(&rest, &mut more);
+        out.append(if inspected == Inspected::AsIs { &mut rest } else { &mut more });
+        inspected == Inspected::Waits
     }
 }
 
@@ -258,5 +258,7 @@ impl Inspect for FromServer<'_> {
 
     fn finish(&mut self, _out: &mut Vec<u8>) {}
 
-    async fn resume(&mut self, _out: &mut Vec<u8>) {}
+    async fn resume(&mut self, _out: &mut Vec<u8>) -> bool {
+        false
+    }
 }

@@ -121,6 +121,7 @@ impl<I: Inspect> Flow<'_, I> {
         }
     }
 
+    // What is seldom done is boxed, so that a connection at rest has no room for it.
     async fn pass_all(&mut self, talk: &Talk<'_>) -> Result<(), End> {
         loop {
             let turn = poll_fn(|cx| self.poll_turn(cx)).await?;
@@ -128,7 +129,9 @@ impl<I: Inspect> Flow<'_, I> {
             match turn {
                 Turn::Moved => {}
                 Turn::Waits => {
-                    self.inspect.resume(&mut self.backlog).await;
+                    while Box::pin(self.inspect.resume(&mut self.backlog)).await {
+                        self.flush().await?;
+                    }
                     self.flush().await?;
                 }
                 Turn::Bulk => {
@@ -136,7 +139,7 @@ impl<I: Inspect> Flow<'_, I> {
                         talk.count(Event::NoPipe);
                         continue;
                     };
-                    if self.pass_bulk(pipe).await? {
+                    if Box::pin(self.pass_bulk(pipe)).await? {
                         break;
                     }
                 }
@@ -177,6 +180,10 @@ impl<I: Inspect> Flow<'_, I> {
         if self.backlog.is_empty() {
             return Ok(());
         }
+        Box::pin(self.write_backlog()).await
+    }
+
+    async fn write_backlog(&mut self) -> Result<(), End> {
         let mut at = 0;
         while at < self.backlog.len() {
             self.writable().await?;
