@@ -1,6 +1,8 @@
 //! Raw streams sent directly and through the forwarder, over real sockets and split at random
 //! places: what arrives differs in the inserted lines alone, and both ends see the same closes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod heads;
 mod responses;
 mod streams;

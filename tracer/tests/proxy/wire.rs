@@ -22,7 +22,7 @@ pub(crate) const INSERTED: &str =
     "traceparent: 00-f0e1d2c3b4a5968778695a4b3c2d1e0f-1122334455667788-01\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 /// Until a test that hangs fails.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// How a connection ends, once everything was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

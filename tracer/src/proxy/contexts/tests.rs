@@ -5,6 +5,8 @@ const SPAN: &str = "b7ad6b7169203331";
 const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const B3: &str = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1";
 
+type Named = (&'static str, String);
+
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Kept,
@@ -37,7 +39,7 @@ fn every_rule_for_a_head_that_has_context_fields() {
     let zero_span = VALID.replace(SPAN, &"0".repeat(16));
     let long_state = (0..33).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join(",");
     #[rustfmt::skip]
-    let rows: Vec<(&str, Vec<(&str, String)>, Outcome)> = vec![
+    let rows: Vec<(&str, Vec<Named>, Outcome)> = vec![
         ("none", vec![], Outcome::NewTrace),
         ("valid", vec![("traceparent", VALID.into())], Outcome::Kept),
         ("valid, not sampled", vec![("traceparent", VALID.replace("-01", "-00"))], Outcome::Kept),

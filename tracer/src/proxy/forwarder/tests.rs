@@ -16,7 +16,7 @@ const GOT: &str = "GET / HTTP/1.1\r\nHost: a\r\n\
     traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Until a test that hangs fails.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn context() -> RemoteContext {
     extract(&[("traceparent".into(), PARENT.into())]).unwrap()
@@ -235,7 +235,7 @@ async fn listen() -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         std::future::pending::<()>().await;
-        drop(listener)
+        drop(listener);
     });
     address
 }
@@ -244,7 +244,7 @@ async fn listen() -> SocketAddr {
 async fn what_a_server_says_before_it_resets_arrives() {
     let mut bench = Bench::new().await;
     bench.client.write_all(b"PUT / HTTP/1.1\r\nContent-Length: 9000000\r\n\r\n").await.unwrap();
-    bench.client.write_all(&[b'x'; 100_000]).await.unwrap();
+    bench.client.write_all(&vec![b'x'; 100_000]).await.unwrap();
     // Closed with bytes unread: the answer, then a reset.
     bench.server.write_all(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     drop(std::mem::replace(&mut bench.server, TcpStream::connect(listen().await).await.unwrap()));
@@ -359,7 +359,7 @@ async fn exchange(start: &str, sent_start: &str, answer_start: &str, len: usize)
             to_client.shutdown().await.unwrap();
         };
         let mut rest = Vec::new();
-        let (_, read) = tokio::join!(answer, from_server.read_to_end(&mut rest));
+        let ((), read) = tokio::join!(answer, from_server.read_to_end(&mut rest));
         read.unwrap();
         assert!([head, rest].concat() == expected, "what was sent arrived changed");
     });

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn extensions_and_trailers_have_an_end() {
-        let long = [b"1;", &[b'x'; MAX_FRAMING as usize][..], b"x\r\n"].concat();
+        let long = [b"1;", &vec![b'x'; MAX_FRAMING as usize][..], b"x\r\n"].concat();
         assert!(matches!(end_of(&long), Progress::Broken(_, OpaqueReason::TooLarge)));
         let long = [b"0\r\n", &b"A: b\r\n".repeat(MAX_FRAMING as usize / 6)[..], b"C: d\r\n"];
         let long = long.concat();

@@ -183,7 +183,9 @@ mod tests {
     fn news(requests: &[Pending], stream: &[u8]) -> Vec<News> {
         let run = |split: usize| {
             let mut responses = Responses::default();
-            requests.iter().for_each(|request| assert!(responses.expect(*request)));
+            for request in requests {
+                assert!(responses.expect(*request));
+            }
             let mut all = Vec::new();
             for mut piece in [&stream[..split], &stream[split..]] {
                 while !piece.is_empty() {

@@ -76,7 +76,6 @@ impl RequestLine {
                     self.state = RequestState::Method;
                     continue;
                 }
-                RequestState::Before if byte != b'\n' => Err(OpaqueReason::RequestLine),
                 RequestState::Method => {
                     let run = token_run(&input[at..]);
                     self.keep_method(&input[at..at + run]);
@@ -114,7 +113,9 @@ impl RequestLine {
                     Version::Other => Err(OpaqueReason::Version),
                 },
                 RequestState::Cr if byte == b'\r' => Ok(RequestState::Lf),
-                RequestState::Cr if byte != b'\n' => Err(OpaqueReason::RequestLine),
+                RequestState::Before | RequestState::Cr if byte != b'\n' => {
+                    Err(OpaqueReason::RequestLine)
+                }
                 RequestState::Lf if byte == b'\n' => {
                     return Progress::End(at + 1, self.request());
                 }
