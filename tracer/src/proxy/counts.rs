@@ -43,6 +43,8 @@ pub enum OpaqueReason {
     Chunk,
     /// More requests under way than are kept account of.
     Pipelined,
+    /// HTTP/2, where it is not read.
+    Http2,
     /// HTTP/2: a frame that breaks the rules of section 4 or 6 of RFC 9113.
     Http2Frame,
     /// HTTP/2: a header block that breaks the rules of RFC 7541, or is above a limit.
@@ -112,6 +114,7 @@ names! { OpaqueReason,
     LengthAndCoding => "length_and_coding",
     Chunk => "chunk",
     Pipelined => "pipelined",
+    Http2 => "http2",
     Http2Frame => "http2_frame",
     Http2Fields => "http2_fields",
 }

@@ -258,6 +258,9 @@ impl Requests {
     fn preface(&mut self, input: &[u8]) -> Step {
         let rest = &HTTP2_PREFACE[(self.taken as usize).min(HTTP2_PREFACE.len())..];
         let len = rest.len().min(input.len());
+        if rest.is_empty() {
+            return Step::Opaque(OpaqueReason::Http2);
+        }
         if rest[..len] != input[..len] {
             return Step::Opaque(OpaqueReason::NotHttp);
         }

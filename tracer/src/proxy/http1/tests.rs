@@ -247,3 +247,75 @@ fn long_bodies_need_not_be_looked_at() {
     rewriter.conversation.skip_server(rewriter.conversation.server_unread());
     assert!(rewriter.conversation.from_server(&[b"x", OK].concat()));
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces of messages, well-formed and not, of which some make requests together.
+    fn fragment() -> impl Strategy<Value = Vec<u8>> {
+        let known = prop::sample::select(vec![
+            "GET / HTTP/1.1\r\n",
+            "POST /a HTTP/1.1\r\n",
+            "CONNECT a:1 HTTP/1.1\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "\r\n",
+            "\r\n\r\n",
+            "\n",
+            "\r",
+            " ",
+            "Host: a\r\n",
+            "Content-Length: 3\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Upgrade: h2c\r\n",
+            "Trace: x\r\n",
+            "X-B3-Other: y\r\n",
+            "abc",
+            "3\r\nabc\r\n",
+            "0\r\n\r\n",
+            "0\r\nA: b\r\n\r\n",
+            "HTTP/1.1",
+            ": ",
+        ]);
+        prop_oneof![
+            8 => known.prop_map(|known| known.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..6),
+            4 => Just(GET.into()),
+            2 => Just(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec()),
+        ]
+    }
+
+    fn sent_in_pieces(stream: &[u8], cuts: &[prop::sample::Index]) -> Rewriter {
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let mut rewriter = Rewriter::new();
+        cuts.windows(2).for_each(|cut| rewriter.send(&stream[cut[0]..cut[1]]));
+        rewriter
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn only_lines_are_inserted_and_splits_make_no_difference(
+            fragments in prop::collection::vec(fragment(), 0..24),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let stream = fragments.concat();
+            let whole = sent_in_pieces(&stream, &[]);
+            let pieces = sent_in_pieces(&stream, &cuts);
+            prop_assert_eq!(&pieces.passed, &whole.passed);
+            prop_assert_eq!(&pieces.offsets, &whole.offsets);
+            prop_assert_eq!(pieces.conversation.opaque(), whole.conversation.opaque());
+
+            let Rewriter { mut conversation, mut passed, offsets, .. } = pieces;
+            conversation.finish_application(&mut passed);
+            let text: String = passed.iter().map(|byte| char::from(*byte)).collect();
+            let sent: String = stream.iter().map(|byte| char::from(*byte)).collect();
+            prop_assert_eq!(text.matches(LINE).count(), offsets.len());
+            prop_assert_eq!(text.replace(LINE, ""), sent);
+        }
+    }
+}
