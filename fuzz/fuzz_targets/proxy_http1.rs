@@ -7,8 +7,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use tracer::proxy::Fed;
 use tracer::proxy::heads::{self, B3};
-use tracer::proxy::http1::{Conversation, Fed};
+use tracer::proxy::http1::Conversation;
 use tracer::trace::context::{RemoteContext, extract};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -49,12 +49,13 @@ pub enum Answer {
     Later(oneshot::Receiver<Verdict>),
 }
 
-/// What was done with a head whose answer did not come in time.
+/// An answer that was not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overdue {
+pub struct Void {
     /// Which head.
     pub question: Question,
-    /// What was done: [`NewRoots`] decided.
+    /// What was done instead. Without an answer in time, [`NewRoots`] decided; what cannot be
+    /// replaced in a header block of HTTP/2 was kept.
     pub verdict: Verdict,
 }
 
@@ -65,8 +66,8 @@ pub trait Contexts: Send + Sync {
     /// The context for this head.
     fn ask(&self, question: &Question) -> Answer;
 
-    /// The answer came too late and is void; the head went out like this.
-    fn overdue(&self, overdue: Overdue);
+    /// The answer came too late or could not be followed; the head went out in another way.
+    fn void(&self, void: Void);
 }
 
 /// The rule where nothing is known of what the application does: a valid context is kept, and a
@@ -107,7 +108,7 @@ impl Contexts for NewRoots {
         Answer::Now(self.verdict(&question.fields))
     }
 
-    fn overdue(&self, _overdue: Overdue) {}
+    fn void(&self, _void: Void) {}
 }
 
 #[cfg(test)]

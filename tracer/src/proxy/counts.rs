@@ -62,6 +62,11 @@ pub enum Event {
     Injected,
     /// A head kept the context it had, or had none and was to have none.
     Kept,
+    /// A head of HTTP/2 kept a context that was to be replaced, because it stands where it cannot be.
+    /// Also counted as kept.
+    Irreplaceable,
+    /// A connection of HTTP/2.
+    Http2,
     /// No answer in time; also counted as injected or kept.
     Overdue,
     /// The server refused the connection.
@@ -120,11 +125,13 @@ names! { OpaqueReason,
 }
 
 /// Events other than [`Event::Opaque`], which are stored after them.
-const PLAIN: [(Event, &str); 12] = [
+const PLAIN: [(Event, &str); 14] = [
     (Event::Accepted, "accepted"),
     (Event::Ended, "ended"),
     (Event::Injected, "injected"),
     (Event::Kept, "kept"),
+    (Event::Irreplaceable, "irreplaceable"),
+    (Event::Http2, "http2"),
     (Event::Overdue, "overdue"),
     (Event::ConnectRefused, "connect_refused"),
     (Event::ConnectTimedOut, "connect_timed_out"),

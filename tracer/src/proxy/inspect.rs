@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::contexts::{Answer, Overdue, Question, Verdict};
+use super::contexts::{Answer, Question, Verdict, Void};
 use super::counts::Event;
 use super::forwarder::Inner;
 use super::heads;
-use super::http1::{Conversation, Fed};
+use super::http1::Conversation;
+use super::{Fed, http2};
 
 /// What is to be done with bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub(super) struct FromApplication<'t> {
     talk: &'t Talk<'t>,
     is_opaque: bool,
     waiting: Option<Box<Waiting>>,
+    /// Reads on in the conversation's stead.
+    http2: Option<Box<http2::Requests>>,
 }
 
 struct Waiting {
@@ -102,44 +105,73 @@ struct Waiting {
 
 impl<'t> FromApplication<'t> {
     pub(super) fn new(talk: &'t Talk<'t>) -> Self {
-        Self { talk, is_opaque: false, waiting: None }
+        Self { talk, is_opaque: false, waiting: None, http2: None }
+    }
+
+    /// What becomes of the next bytes.
+    fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Fed {
+        if let Some(http2) = &mut self.http2 {
+            let fed = http2.feed(input, out);
+            if let Fed::Opaque(reason) = fed {
+                self.is_opaque = true;
+                self.talk.count(Event::Opaque(reason));
+            }
+            return fed;
+        }
+        let mut state = self.talk.lock();
+        let fed = state.conversation.from_application(input, out);
+        self.is_opaque = self.talk.note(&mut state);
+        if let Fed::Http2(_) = fed {
+            self.http2 = Some(Box::new(state.conversation.http2()));
+            self.talk.count(Event::Http2);
+        }
+        fed
     }
 
     /// Asks for the context of the head that is complete.
     fn ask(&self) -> (Question, Answer) {
-        let question = {
+        let (offset, stream, fields) = if let Some(http2) = &self.http2 {
+            (http2.head_offset(), Some(http2.stream()), http2.fields())
+        } else {
             let state = self.talk.lock();
             let head = state.conversation.complete();
-            Question {
-                application: self.talk.application,
-                destination: self.talk.destination,
-                offset: head.offset,
-                stream: None,
-                fields: heads::fields_of(head.withheld),
-            }
+            (head.offset, None, heads::fields_of(head.withheld))
         };
+        let Talk { application, destination, .. } = *self.talk;
+        let question = Question { application, destination, offset, stream, fields };
         let answer = self.talk.forwarder.contexts.ask(&question);
         (question, answer)
     }
 
     /// Writes the head's end.
-    fn settle(&self, question: &Question, verdict: &Verdict, out: &mut Vec<u8>) {
-        let mut state = self.talk.lock();
-        let withheld = state.conversation.complete().withheld;
-        match verdict {
-            Verdict::Keep => {
-                out.extend_from_slice(withheld);
-                self.talk.count(Event::Kept);
-            }
+    fn settle(&mut self, question: &Question, verdict: &Verdict, out: &mut Vec<u8>) {
+        let fields = match verdict {
+            Verdict::Keep => None,
             Verdict::Set(context) => {
                 let asked = self.talk.forwarder.options.b3;
-                let fields = heads::context_fields(context, &question.fields, asked);
-                heads::replace(withheld, &fields, out);
-                self.talk.count(Event::Injected);
+                Some(heads::context_fields(context, &question.fields, asked))
             }
+        };
+        let is_settled = if let Some(http2) = &mut self.http2 {
+            http2.settle(fields.as_deref(), out)
+        } else {
+            let mut state = self.talk.lock();
+            let withheld = state.conversation.complete().withheld;
+            match &fields {
+                None => out.extend_from_slice(withheld),
+                Some(fields) => heads::replace(withheld, fields, out),
+            }
+            state.conversation.settle();
+            self.talk.note(&mut state);
+            true
+        };
+        let is_injected = fields.is_some() && is_settled;
+        self.talk.count(if is_injected { Event::Injected } else { Event::Kept });
+        if !is_settled {
+            self.talk.count(Event::Irreplaceable);
+            let void = Void { question: question.clone(), verdict: Verdict::Keep };
+            self.talk.forwarder.contexts.void(void);
         }
-        state.conversation.settle();
-        self.talk.note(&mut state);
     }
 }
 
@@ -150,12 +182,7 @@ impl Inspect for FromApplication<'_> {
         }
         let mut rest = input;
         while !rest.is_empty() {
-            let fed = {
-                let mut state = self.talk.lock();
-                let fed = state.conversation.from_application(rest, out);
-                self.is_opaque = self.talk.note(&mut state);
-                fed
-            };
+            let fed = self.feed(rest, out);
             let is_all = out.is_empty() && rest.len() == input.len();
             let used = match fed {
                 Fed::Pass(used) | Fed::Http2(used) if is_all && used == input.len() => {
@@ -190,17 +217,27 @@ impl Inspect for FromApplication<'_> {
     }
 
     fn unread(&self) -> u64 {
-        if self.is_opaque { u64::MAX } else { self.talk.lock().conversation.application_unread() }
+        match &self.http2 {
+            _ if self.is_opaque => u64::MAX,
+            Some(http2) => http2.unread(),
+            None => self.talk.lock().conversation.application_unread(),
+        }
     }
 
     fn skip(&mut self, bytes: u64) {
-        if !self.is_opaque {
+        if let Some(http2) = &mut self.http2 {
+            http2.skip(bytes);
+        } else if !self.is_opaque {
             self.talk.lock().conversation.skip_application(bytes);
         }
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
-        self.talk.lock().conversation.finish_application(out);
+        if let Some(http2) = &mut self.http2 {
+            http2.finish(out);
+        } else {
+            self.talk.lock().conversation.finish_application(out);
+        }
     }
 
     async fn resume(&mut self, out: &mut Vec<u8>) -> bool {
@@ -215,7 +252,7 @@ impl Inspect for FromApplication<'_> {
             self.talk.count(Event::Overdue);
             let verdict = forwarder.fallback.verdict(&question.fields);
             self.settle(&question, &verdict, out);
-            forwarder.contexts.overdue(Overdue { question, verdict });
+            forwarder.contexts.void(Void { question, verdict });
         }
         let mut more = Vec::new();
         let inspected = self.inspect(&rest, &mut more);

@@ -9,14 +9,17 @@
 
 mod contexts;
 mod counts;
+mod fed;
 mod forwarder;
 pub mod heads;
 pub mod http1;
+pub mod http2;
 mod inspect;
 mod pipes;
 mod relay;
 
-pub use contexts::{Answer, Contexts, NewRoots, Overdue, Question, Verdict};
+pub use contexts::{Answer, Contexts, NewRoots, Question, Verdict, Void};
 pub use counts::{Counts, Event, OpaqueReason};
+pub use fed::Fed;
 pub use forwarder::{Accepted, Forwarder, OpenSocket, Options, SameNamespace};
 pub use heads::B3;

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracer::proxy::{
-    Accepted, Answer, Forwarder, NewRoots, Options, Overdue, Question, SameNamespace, Verdict,
+    Accepted, Answer, Forwarder, NewRoots, Options, Question, SameNamespace, Verdict, Void,
 };
 use tracer::trace::context::{IdSource, extract};
 
@@ -221,7 +221,7 @@ impl tracer::proxy::Contexts for Fixed {
         Answer::Now(Verdict::Set(context))
     }
 
-    fn overdue(&self, _overdue: Overdue) {}
+    fn void(&self, _void: Void) {}
 }
 
 /// Where a forwarder takes one connection to `destination`.

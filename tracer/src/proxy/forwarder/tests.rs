@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::proxy::{Answer, OpaqueReason, Overdue, Question, Verdict};
+use crate::proxy::{Answer, OpaqueReason, Question, Verdict, Void};
 use crate::trace::context::{RemoteContext, extract};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -26,7 +26,7 @@ fn context() -> RemoteContext {
 #[derive(Default)]
 struct Told {
     questions: Mutex<Vec<Question>>,
-    overdue: Mutex<Vec<Overdue>>,
+    void: Mutex<Vec<Void>>,
     answers: Mutex<Vec<Answer>>,
 }
 
@@ -36,8 +36,8 @@ impl Contexts for Told {
         self.answers.lock().unwrap().pop().unwrap_or(Answer::Now(Verdict::Set(context())))
     }
 
-    fn overdue(&self, overdue: Overdue) {
-        self.overdue.lock().unwrap().push(overdue);
+    fn void(&self, void: Void) {
+        self.void.lock().unwrap().push(void);
     }
 }
 
@@ -162,10 +162,10 @@ async fn without_an_answer_a_valid_context_is_kept_and_else_a_trace_begins() {
     let mut head = vec![0; GOT.len()];
     bench.server.read_exact(&mut head).await.unwrap();
     let head = String::from_utf8(head).unwrap();
-    let overdue = bench.told.overdue.lock().unwrap().clone();
-    assert_eq!(overdue[0].verdict, Verdict::Keep);
-    assert_eq!(overdue[1].question.offset, GOT.len() as u64);
-    let Verdict::Set(root) = &overdue[1].verdict else { panic!("no root") };
+    let void = bench.told.void.lock().unwrap().clone();
+    assert_eq!(void[0].verdict, Verdict::Keep);
+    assert_eq!(void[1].question.offset, GOT.len() as u64);
+    let Verdict::Set(root) = &void[1].verdict else { panic!("no root") };
     assert!(head.contains(&format!("traceparent: 00-{}-{}-03\r\n", root.trace, root.span)));
     assert_eq!(bench.count(Event::Overdue), 2);
     assert!(senders.into_iter().all(|sender| sender.send(Verdict::Keep).is_err()));

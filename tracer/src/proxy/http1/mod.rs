@@ -16,7 +16,7 @@ mod syntax;
 use requests::{Requests, Step};
 use responses::{News, Pending, Responses};
 
-use super::OpaqueReason;
+use super::{Fed, OpaqueReason, http2};
 
 /// Bytes of a head at most.
 pub(super) const MAX_HEAD: u64 = 64 * 1024;
@@ -28,23 +28,7 @@ pub struct Conversation {
     /// `None` once responses are followed no further.
     responses: Option<Responses>,
     opaque: Option<OpaqueReason>,
-    h2c: bool,
-}
-
-/// What became of some bytes of the application's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fed {
-    /// So many bytes were taken; what of them passes was added to the output.
-    Taken(usize),
-    /// The first so many bytes pass as they are.
-    Pass(usize),
-    /// So many bytes were taken, and with them a head is complete: [`Conversation::complete`] has
-    /// what is withheld of it. No more may be given before [`Conversation::settle`].
-    Head(usize),
-    /// The first so many bytes pass as they are, and complete the preface of HTTP/2.
-    Http2(usize),
-    /// No byte was taken, and all further ones pass as they are, behind the output.
-    Opaque(OpaqueReason),
+    upgraded: bool,
 }
 
 /// A head that lacks nothing but its context.
@@ -77,6 +61,11 @@ impl Conversation {
             }
             Step::Opaque(reason) => Fed::Opaque(self.become_opaque(reason)),
         }
+    }
+
+    /// What reads on after [`Fed::Http2`].
+    pub fn http2(&self) -> http2::Requests {
+        http2::Requests::new(self.requests.taken(), self.upgraded)
     }
 
     /// The head that awaits its context.
@@ -119,10 +108,10 @@ impl Conversation {
             at += used;
             match news {
                 None => {}
-                Some(News::Refused) => self.requests.on_switch(false),
+                Some(News::Refused) => self.requests.on_refused(),
                 Some(News::Switched { h2c }) => {
-                    self.requests.on_switch(true);
-                    self.h2c = h2c;
+                    self.requests.on_switch(h2c);
+                    self.upgraded = h2c;
                     self.responses = None;
                 }
                 Some(News::Last) => {

@@ -13,7 +13,7 @@ use crate::proxy::OpaqueReason;
 /// With which an HTTP/2 connection begins (RFC 9113 section 3.4).
 pub(super) const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of the preface with which a request of HTTP/1 could begin, too.
-const BEFORE_HTTP2: u64 = b"PRI * HTTP/".len() as u64;
+const BEFORE_HTTP2: usize = b"PRI * HTTP/".len();
 /// Bytes of memory that are kept between heads.
 const KEPT: usize = 64;
 
@@ -43,8 +43,8 @@ enum State {
     /// Complete but for its context.
     Asked,
     Body(Body),
-    /// In the preface of HTTP/2.
-    Preface,
+    /// So many bytes into the preface of HTTP/2.
+    Preface(usize),
 }
 
 impl Default for State {
@@ -60,6 +60,8 @@ enum Switch {
     No,
     Asked,
     Done,
+    /// Done, and what follows is HTTP/2.
+    Http2,
 }
 
 /// What a stretch of input did. `used` bytes of it were taken.
@@ -85,7 +87,10 @@ impl Requests {
             State::Line(_) => self.line(input),
             State::Fields(_) => self.fields(input, out),
             State::Body(_) => self.body(input),
-            State::Preface => self.preface(input),
+            State::Preface(at) => {
+                let at = *at;
+                self.preface(at, input)
+            }
             State::Asked => Step::Pass { used: 0 },
         };
         match step {
@@ -101,6 +106,11 @@ impl Requests {
     /// Bytes of the stream before the current head.
     pub(super) fn head_offset(&self) -> u64 {
         self.head
+    }
+
+    /// Bytes of the stream that were taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Whether nothing was taken.
@@ -141,9 +151,14 @@ impl Requests {
         self.facts.upgrade
     }
 
-    /// The server answered a request to switch protocols.
-    pub(super) fn on_switch(&mut self, done: bool) {
-        self.switch = if done { Switch::Done } else { Switch::No };
+    /// The server refused to switch protocols.
+    pub(super) fn on_refused(&mut self) {
+        self.switch = Switch::No;
+    }
+
+    /// The server switches protocols.
+    pub(super) fn on_switch(&mut self, h2c: bool) {
+        self.switch = if h2c { Switch::Http2 } else { Switch::Done };
     }
 
     /// The current response ends with the connection.
@@ -179,6 +194,10 @@ impl Requests {
                 Switch::No if self.is_last => return Step::Opaque(OpaqueReason::UntilClose),
                 Switch::No => {}
                 Switch::Asked => return Step::Opaque(OpaqueReason::UpgradeUndecided),
+                Switch::Http2 => {
+                    self.state = State::Preface(0);
+                    return Step::Pass { used: 0 };
+                }
                 Switch::Done => return Step::Opaque(OpaqueReason::Upgraded),
             }
         }
@@ -193,8 +212,10 @@ impl Requests {
             self.head = self.taken + input[..used].iter().take_while(is_empty).count() as u64;
         }
         match progress {
-            LineProgress::Broken(..) if is_http2 && self.taken + used as u64 == BEFORE_HTTP2 => {
-                self.state = State::Preface;
+            LineProgress::Broken(..)
+                if is_http2 && self.taken + used as u64 == BEFORE_HTTP2 as u64 =>
+            {
+                self.state = State::Preface(BEFORE_HTTP2);
                 Step::Pass { used }
             }
             LineProgress::Broken(_, reason) if self.has_request => Step::Opaque(reason),
@@ -255,8 +276,8 @@ impl Requests {
         }
     }
 
-    fn preface(&mut self, input: &[u8]) -> Step {
-        let rest = &HTTP2_PREFACE[(self.taken as usize).min(HTTP2_PREFACE.len())..];
+    fn preface(&mut self, at: usize, input: &[u8]) -> Step {
+        let rest = &HTTP2_PREFACE[at..];
         let len = rest.len().min(input.len());
         if rest.is_empty() {
             return Step::Opaque(OpaqueReason::Http2);
@@ -264,6 +285,7 @@ impl Requests {
         if rest[..len] != input[..len] {
             return Step::Opaque(OpaqueReason::NotHttp);
         }
+        self.state = State::Preface(at + len);
         if len == rest.len() { Step::Http2 { used: len } } else { Step::Pass { used: len } }
     }
 
