@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod heads;
+mod http2;
 mod responses;
 mod streams;
 mod wire;

@@ -225,7 +225,7 @@ impl tracer::proxy::Contexts for Fixed {
 }
 
 /// Where a forwarder takes one connection to `destination`.
-async fn forward(destination: SocketAddr, contexts: Contexts) -> SocketAddr {
+pub(crate) async fn forward(destination: SocketAddr, contexts: Contexts) -> SocketAddr {
     let forwarder = match contexts {
         Contexts::Fixed => Forwarder::new(Arc::new(Fixed), Options::default()),
         Contexts::NewRoots => {

@@ -169,6 +169,47 @@ fn after_a_switch_of_protocols_everything_passes() {
 }
 
 #[test]
+fn http2_is_read_on_by_another_from_where_it_begins() {
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let h2c = "GET / HTTP/1.1\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+    for split in 1..preface.len() {
+        for upgrade in [false, true] {
+            let mut conversation = Conversation::new();
+            let mut out = Vec::new();
+            if upgrade {
+                let Fed::Pass(line) = conversation.from_application(h2c.as_bytes(), &mut out)
+                else {
+                    panic!("no request line");
+                };
+                let head = conversation.from_application(&h2c.as_bytes()[line..], &mut out);
+                assert_eq!(head, Fed::Head(h2c.len() - line));
+                conversation.settle();
+                let switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n\0\0";
+                assert!(!conversation.from_server(switch));
+            }
+            let (first, second) = preface.as_bytes().split_at(split);
+            let mut rest = first;
+            while !rest.is_empty() {
+                let Fed::Pass(used) = conversation.from_application(rest, &mut out) else {
+                    panic!("{split} bytes do not pass");
+                };
+                rest = &rest[used..];
+            }
+            let mut at = 0;
+            let used = loop {
+                match conversation.from_application(&second[at..], &mut out) {
+                    Fed::Pass(used) => at += used,
+                    Fed::Http2(used) => break at + used,
+                    fed => panic!("{fed:?} at {split}"),
+                }
+            };
+            assert_eq!(used, second.len());
+            assert_eq!(conversation.opaque(), None);
+        }
+    }
+}
+
+#[test]
 fn a_refused_switch_changes_nothing() {
     let mut rewriter = Rewriter::new();
     rewriter.send(UPGRADE.as_bytes());
