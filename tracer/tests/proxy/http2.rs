@@ -46,7 +46,7 @@ async fn serve(seen: Seen) -> std::net::SocketAddr {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let seen = seen.clone();
-            let service = service_fn(move |request| answer(request, seen.clone()));
+            let service = service_fn(move |request| std::future::ready(answer(request, &seen)));
             let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service);
             tokio::spawn(connection);
@@ -56,7 +56,7 @@ async fn serve(seen: Seen) -> std::net::SocketAddr {
 }
 
 /// Sends back what comes, as it comes, and the trailers.
-async fn answer(request: Request<Incoming>, seen: Seen) -> Result<Response<Incoming>, Infallible> {
+fn answer(request: Request<Incoming>, seen: &Seen) -> Result<Response<Incoming>, Infallible> {
     seen.lock().unwrap().push(request.headers().clone());
     Ok(Response::new(request.into_body()))
 }

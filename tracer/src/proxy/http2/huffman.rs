@@ -97,6 +97,8 @@ pub(super) fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn decoded(coded: &[u8]) -> Option<Vec<u8>> {
@@ -113,9 +115,9 @@ mod tests {
             let place = SYMBOLS.iter().position(|symbol| symbol == byte).unwrap();
             let row = ROWS[length];
             let code = row.first + (place - row.symbols) as u32;
-            bits += &format!("{code:0length$b}");
+            write!(bits, "{code:0length$b}").unwrap();
         }
-        while bits.len() % 8 > 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push('1');
         }
         let octets = bits.as_bytes().chunks(8);
