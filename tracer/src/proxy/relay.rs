@@ -17,6 +17,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
 
 use super::counts::Event;
@@ -51,7 +52,7 @@ pub(super) async fn both_ways(
     server: &mut TcpStream,
     talk: &Talk<'_>,
 ) -> Result<(), Reset> {
-    let is_broken = AtomicBool::new(false);
+    let both = Both::default();
     let (from_application, to_application) = application.split();
     let (from_server, to_server) = server.split();
     let requests = Flow {
@@ -59,17 +60,27 @@ pub(super) async fn both_ways(
         to: to_server,
         backlog: Vec::new(),
         inspect: FromApplication::new(talk),
-        is_broken: &is_broken,
+        both: &both,
     };
     let responses = Flow {
         from: from_server,
         to: to_application,
         backlog: Vec::new(),
         inspect: FromServer::new(talk),
-        is_broken: &is_broken,
+        both: &both,
     };
     tokio::try_join!(requests.run(talk), responses.run(talk))?;
-    if is_broken.into_inner() { Err(Reset) } else { Ok(()) }
+    if both.is_broken.into_inner() { Err(Reset) } else { Ok(()) }
+}
+
+/// What the two directions tell each other.
+#[derive(Default)]
+struct Both {
+    /// One end takes no more bytes, because it has reset the connection.
+    is_broken: AtomicBool,
+    /// One direction has ended.
+    is_half: AtomicBool,
+    ended: Notify,
 }
 
 /// One direction.
@@ -79,8 +90,7 @@ struct Flow<'s, I> {
     /// Bytes on their way that `to` did not take at once.
     backlog: Vec<u8>,
     inspect: I,
-    /// One end takes no more bytes, because it has reset the connection.
-    is_broken: &'s AtomicBool,
+    both: &'s Both,
 }
 
 /// Why a direction ends before its last byte.
@@ -105,19 +115,30 @@ enum Turn {
 
 impl<I: Inspect> Flow<'_, I> {
     async fn run(mut self, talk: &Talk<'_>) -> Result<(), Reset> {
+        let is_broken = &self.both.is_broken;
         match self.pass_all(talk).await {
             Ok(()) => {
                 // What is not taken in order shall not look as if it had ended in order.
-                if !self.is_broken.load(Ordering::Relaxed) && self.to.shutdown().await.is_err() {
-                    self.is_broken.store(true, Ordering::Relaxed);
+                if !is_broken.load(Ordering::Relaxed) && self.to.shutdown().await.is_err() {
+                    is_broken.store(true, Ordering::Relaxed);
                 }
-                Ok(())
             }
-            Err(End::Receiver) => {
-                self.is_broken.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(End::Sender) => Err(Reset),
+            Err(End::Receiver) => is_broken.store(true, Ordering::Relaxed),
+            Err(End::Sender) => return Err(Reset),
+        }
+        if self.both.is_half.swap(true, Ordering::Relaxed) {
+            self.both.ended.notify_one();
+            return Ok(());
+        }
+        Box::pin(self.await_other()).await
+    }
+
+    /// Waits until the other direction ends, too. The sender may still reset.
+    async fn await_other(&self) -> Result<(), Reset> {
+        tokio::select! {
+            biased;
+            () = self.both.ended.notified() => Ok(()),
+            _ = self.from.as_ref().ready(Interest::ERROR) => Err(Reset),
         }
     }
 

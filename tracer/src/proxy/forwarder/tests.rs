@@ -241,6 +241,22 @@ async fn listen() -> SocketAddr {
 }
 
 #[tokio::test]
+async fn an_end_that_has_sent_its_last_may_still_reset() {
+    let mut bench = Bench::new().await;
+    bench.client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut bench.server).await, (Vec::new(), Ok(())));
+    bench.client.set_zero_linger().unwrap();
+    drop(std::mem::replace(&mut bench.client, TcpStream::connect(listen().await).await.unwrap()));
+    bench.ended().await;
+    let error = loop {
+        if let Err(error) = bench.server.write_all(b"x").await {
+            break error.kind();
+        }
+    };
+    assert!(matches!(error, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+}
+
+#[tokio::test]
 async fn what_a_server_says_before_it_resets_arrives() {
     let mut bench = Bench::new().await;
     bench.client.write_all(b"PUT / HTTP/1.1\r\nContent-Length: 9000000\r\n\r\n").await.unwrap();
