@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 use tracer::proxy::{Accepted, Forwarder, NewRoots, Options, SameNamespace};
 use tracer::trace::context::IdSource;
 
@@ -57,8 +58,11 @@ async fn accept(
         let (stream, application) = listener.accept().await?;
         let forwarder = forwarder.clone();
         tokio::spawn(async move {
-            let sockets = Arc::new(SameNamespace);
-            forwarder.serve(Accepted { stream, application, destination, sockets }).await;
+            let (sockets, draining) = (Arc::new(SameNamespace), watch::channel(false).1);
+            let connection = None;
+            let accepted =
+                Accepted { stream, application, destination, connection, sockets, draining };
+            forwarder.serve(accepted).await;
         });
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::event::ConnId;
 use crate::exchange::Field;
 use crate::trace::context::{self, IdSource, RemoteContext};
 
@@ -15,6 +16,8 @@ pub struct Question {
     pub application: SocketAddr,
     /// Where the application meant to connect to.
     pub destination: SocketAddr,
+    /// The connection as the capture names it in its events, if it does.
+    pub connection: Option<ConnId>,
     /// How many bytes the application had sent on the connection before the head.
     pub offset: u64,
     /// The stream of an HTTP/2 connection.

@@ -17,13 +17,19 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::contexts::{Contexts, NewRoots};
 use super::counts::{Counts, Event};
 use super::heads::B3;
 use super::inspect::Talk;
 use super::relay;
+use crate::event::ConnId;
 use crate::trace::context::IdSource;
+
+/// How often a busy connection is looked at while the agent waits to end.
+const IDLE_POLL: Duration = Duration::from_millis(50);
 
 /// A connection of a traced process that was redirected here.
 pub struct Accepted {
@@ -33,8 +39,13 @@ pub struct Accepted {
     pub application: SocketAddr,
     /// Where the application meant to connect to.
     pub destination: SocketAddr,
+    /// The connection as the capture names it in its events, if it does.
+    pub connection: Option<ConnId>,
     /// Makes the socket for the connection to there.
     pub sockets: Arc<dyn OpenSocket>,
+    /// Turns `true` when the agent is about to end: connections on which nothing is under way end
+    /// then. A sender that is gone means never.
+    pub draining: watch::Receiver<bool>,
 }
 
 /// Opens sockets where the application would have: in its network namespace, and out of reach of
@@ -107,7 +118,8 @@ impl Forwarder {
         let inner = &*self.0;
         inner.counts.add(Event::Accepted);
         let _ended = Ended(&inner.counts);
-        let Accepted { mut stream, application, destination, sockets } = accepted;
+        let Accepted { mut stream, application, destination, connection, sockets, draining } =
+            accepted;
         reset_when_dropped(&stream);
         let mut upstream = match connect(&stream, destination, &*sockets).await {
             Ok(upstream) => upstream,
@@ -118,8 +130,13 @@ impl Forwarder {
         };
         drop(sockets);
         reset_when_dropped(&upstream);
-        let talk = Talk::new(inner, application, destination);
-        if relay::both_ways(&mut stream, &mut upstream, &talk).await.is_err() {
+        let talk = Talk::new(inner, application, destination, connection);
+        let ended = tokio::select! {
+            biased;
+            ended = relay::both_ways(&mut stream, &mut upstream, &talk) => ended,
+            () = idle_while(draining, &talk) => Ok(()),
+        };
+        if ended.is_err() {
             inner.counts.add(Event::Reset);
             return;
         }
@@ -127,6 +144,17 @@ impl Forwarder {
             // Fails only if the connection is gone.
             let _ = sockopt::set_socket_linger(stream, None);
         }
+    }
+}
+
+/// Until the agent is about to end and nothing is under way.
+async fn idle_while(mut draining: watch::Receiver<bool>, talk: &Talk<'_>) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        return std::future::pending().await;
+    }
+    drop(draining);
+    while !talk.is_idle() {
+        sleep(IDLE_POLL).await;
     }
 }
 

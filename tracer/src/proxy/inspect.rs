@@ -1,6 +1,7 @@
 //! The two directions of a connection as they are looked at while they pass.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -12,6 +13,7 @@ use super::forwarder::Inner;
 use super::heads;
 use super::http1::Conversation;
 use super::{Fed, http2};
+use crate::event::ConnId;
 
 /// What is to be done with bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,9 @@ pub(super) struct Talk<'f> {
     forwarder: &'f Inner,
     application: SocketAddr,
     destination: SocketAddr,
+    connection: Option<ConnId>,
+    /// Directions with bytes that the receiver has yet to take.
+    blocked: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -61,9 +66,26 @@ impl<'f> Talk<'f> {
         forwarder: &'f Inner,
         application: SocketAddr,
         destination: SocketAddr,
+        connection: Option<ConnId>,
     ) -> Self {
         let state = State { conversation: Conversation::new(), is_counted: false };
-        Self { forwarder, application, destination, state: Mutex::new(state) }
+        let (blocked, state) = (AtomicUsize::new(0), Mutex::new(state));
+        Self { forwarder, application, destination, connection, blocked, state }
+    }
+
+    /// Whether every request that was sent is answered, and all of it was passed on.
+    pub(super) fn is_idle(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed) == 0 && self.lock().conversation.is_idle()
+    }
+
+    /// A direction has bytes that the receiver has yet to take.
+    pub(super) fn begin_blocked(&self) {
+        self.blocked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// They were taken.
+    pub(super) fn end_blocked(&self) {
+        self.blocked.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self, event: Event) {
@@ -137,8 +159,8 @@ impl<'t> FromApplication<'t> {
             let head = state.conversation.complete();
             (head.offset, None, heads::fields_of(head.withheld))
         };
-        let Talk { application, destination, .. } = *self.talk;
-        let question = Question { application, destination, offset, stream, fields };
+        let Talk { application, destination, connection, .. } = *self.talk;
+        let question = Question { application, destination, connection, offset, stream, fields };
         let answer = self.talk.forwarder.contexts.ask(&question);
         (question, answer)
     }

@@ -146,14 +146,14 @@ impl<I: Inspect> Flow<'_, I> {
     async fn pass_all(&mut self, talk: &Talk<'_>) -> Result<(), End> {
         loop {
             let turn = poll_fn(|cx| self.poll_turn(cx)).await?;
-            self.flush().await?;
+            self.flush(talk).await?;
             match turn {
                 Turn::Moved => {}
                 Turn::Waits => {
                     while Box::pin(self.inspect.resume(&mut self.backlog)).await {
-                        self.flush().await?;
+                        self.flush(talk).await?;
                     }
-                    self.flush().await?;
+                    self.flush(talk).await?;
                 }
                 Turn::Bulk => {
                     let Some(pipe) = Pipe::take() else {
@@ -168,7 +168,7 @@ impl<I: Inspect> Flow<'_, I> {
             }
         }
         self.inspect.finish(&mut self.backlog);
-        self.flush().await
+        self.flush(talk).await
     }
 
     /// Reads once and writes what was read.
@@ -197,11 +197,14 @@ impl<I: Inspect> Flow<'_, I> {
     }
 
     /// Writes the backlog, however long it takes.
-    async fn flush(&mut self) -> Result<(), End> {
+    async fn flush(&mut self, talk: &Talk<'_>) -> Result<(), End> {
         if self.backlog.is_empty() {
             return Ok(());
         }
-        Box::pin(self.write_backlog()).await
+        talk.begin_blocked();
+        let written = Box::pin(self.write_backlog()).await;
+        talk.end_blocked();
+        written
     }
 
     async fn write_backlog(&mut self) -> Result<(), End> {

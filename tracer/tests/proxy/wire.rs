@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracer::proxy::{
@@ -236,8 +236,10 @@ pub(crate) async fn forward(destination: SocketAddr, contexts: Contexts) -> Sock
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (stream, application) = listener.accept().await.unwrap();
-        let sockets = Arc::new(SameNamespace);
-        forwarder.serve(Accepted { stream, application, destination, sockets }).await;
+        let (sockets, draining) = (Arc::new(SameNamespace), watch::channel(false).1);
+        let connection = None;
+        let accepted = Accepted { stream, application, destination, connection, sockets, draining };
+        forwarder.serve(accepted).await;
         assert_eq!(forwarder.counts().open(), 0);
     });
     address

@@ -48,6 +48,7 @@ struct Bench {
     serving: JoinHandle<()>,
     client: TcpStream,
     server: TcpStream,
+    drain: watch::Sender<bool>,
 }
 
 impl Bench {
@@ -60,9 +61,11 @@ impl Bench {
         let destination = listener.local_addr().unwrap();
         let told = Arc::new(Told::default());
         let forwarder = Forwarder::new(told.clone(), options);
-        let (client, serving) = redirected(&forwarder, destination, Arc::new(SameNamespace)).await;
+        let (drain, draining) = watch::channel(false);
+        let (client, serving) =
+            redirected(&forwarder, destination, Arc::new(SameNamespace), draining).await;
         let (server, _) = listener.accept().await.unwrap();
-        Self { told, forwarder, serving, client, server }
+        Self { told, forwarder, serving, client, server, drain }
     }
 
     fn count(&self, event: Event) -> u64 {
@@ -83,15 +86,22 @@ async fn redirected(
     forwarder: &Forwarder,
     destination: SocketAddr,
     sockets: Arc<dyn OpenSocket>,
+    draining: watch::Receiver<bool>,
 ) -> (TcpStream, JoinHandle<()>) {
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(proxy.local_addr().unwrap()).await.unwrap();
     let (stream, application) = proxy.accept().await.unwrap();
     let forwarder = forwarder.clone();
     let serving = tokio::spawn(async move {
-        forwarder.serve(Accepted { stream, application, destination, sockets }).await;
+        let connection = Some(ConnId(7));
+        let accepted = Accepted { stream, application, destination, connection, sockets, draining };
+        forwarder.serve(accepted).await;
     });
     (client, serving)
+}
+
+fn never() -> watch::Receiver<bool> {
+    watch::channel(false).1
 }
 
 async fn expect(stream: &mut TcpStream, bytes: &str) {
@@ -122,6 +132,7 @@ async fn requests_get_the_context_they_are_asked_to_get() {
     let offsets: Vec<_> = questions.iter().map(|question| question.offset).collect();
     assert_eq!(offsets, [0, GET.len() as u64, 2 * GET.len() as u64]);
     assert_eq!(questions[0].application, bench.client.local_addr().unwrap());
+    assert_eq!(questions[0].connection, Some(ConnId(7)));
     assert_eq!(questions[0].destination, bench.server.local_addr().unwrap());
     assert_eq!((bench.count(Event::Injected), bench.count(Event::Kept)), (3, 0));
 }
@@ -273,7 +284,8 @@ async fn what_a_server_says_before_it_resets_arrives() {
 async fn a_destination_that_refuses_shows_as_a_reset() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let forwarder = Forwarder::new(Arc::new(Told::default()), Options::default());
-    let (mut client, serving) = redirected(&forwarder, nobody, Arc::new(SameNamespace)).await;
+    let (mut client, serving) =
+        redirected(&forwarder, nobody, Arc::new(SameNamespace), never()).await;
     assert_eq!(rest(&mut client).await, RESET);
     serving.await.unwrap();
     assert_eq!(forwarder.counts().get(Event::ConnectRefused), 1);
@@ -289,7 +301,8 @@ async fn no_descriptor_left_shows_as_a_reset() {
         }
     }
     let forwarder = Forwarder::new(Arc::new(Told::default()), Options::default());
-    let (mut client, serving) = redirected(&forwarder, listen().await, Arc::new(None)).await;
+    let (mut client, serving) =
+        redirected(&forwarder, listen().await, Arc::new(None), never()).await;
     assert_eq!(rest(&mut client).await, RESET);
     serving.await.unwrap();
     assert_eq!(forwarder.counts().get(Event::ConnectNoResources), 1);
@@ -309,11 +322,29 @@ async fn an_application_that_gives_up_ends_the_attempt_to_connect() {
         queued.push(stream.unwrap());
     }
     let forwarder = Forwarder::new(Arc::new(Told::default()), Options::default());
-    let (client, serving) = redirected(&forwarder, destination, Arc::new(SameNamespace)).await;
+    let (client, serving) =
+        redirected(&forwarder, destination, Arc::new(SameNamespace), never()).await;
     client.set_zero_linger().unwrap();
     drop(client);
     timeout(LONG, serving).await.unwrap().unwrap();
     assert_eq!(forwarder.counts().get(Event::ConnectAbandoned), 1);
+}
+
+#[tokio::test]
+async fn before_the_agent_ends_connections_end_when_nothing_is_under_way() {
+    let mut bench = Bench::new().await;
+    bench.client.write_all(GET.as_bytes()).await.unwrap();
+    expect(&mut bench.server, GOT).await;
+    bench.drain.send_replace(true);
+    for piece in OK.as_bytes().chunks(OK.len() - 1) {
+        assert!(timeout(4 * IDLE_POLL, &mut bench.serving).await.is_err(), "cut off");
+        bench.server.write_all(piece).await.unwrap();
+    }
+    expect(&mut bench.client, OK).await;
+    bench.ended().await;
+    assert_eq!(rest(&mut bench.client).await, (Vec::new(), Ok(())));
+    assert_eq!(rest(&mut bench.server).await, (Vec::new(), Ok(())));
+    assert_eq!(bench.count(Event::Reset), 0);
 }
 
 #[tokio::test]
@@ -403,13 +434,17 @@ async fn many_bytes_pass_both_ways_at_once_as_bodies() {
 #[tokio::test]
 async fn a_connection_at_rest_is_small() {
     let forwarder = Forwarder::new(Arc::new(Told::default()), Options::default());
-    let (_client, serving) = redirected(&forwarder, listen().await, Arc::new(SameNamespace)).await;
-    let (client, _) = redirected(&forwarder, listen().await, Arc::new(SameNamespace)).await;
+    let (_client, serving) =
+        redirected(&forwarder, listen().await, Arc::new(SameNamespace), never()).await;
+    let (client, _) =
+        redirected(&forwarder, listen().await, Arc::new(SameNamespace), never()).await;
     let accepted = Accepted {
         application: client.local_addr().unwrap(),
         destination: client.peer_addr().unwrap(),
         stream: client,
+        connection: None,
         sockets: Arc::new(SameNamespace),
+        draining: never(),
     };
     let size = size_of_val(&forwarder.serve(accepted));
     assert!(size <= 2048, "{size} bytes");

@@ -151,6 +151,13 @@ impl Conversation {
         }
     }
 
+    /// Whether every request is answered, none has begun, and that can be told.
+    pub fn is_idle(&self) -> bool {
+        self.opaque.is_none()
+            && self.requests.is_idle()
+            && self.responses.as_ref().is_some_and(Responses::is_idle)
+    }
+
     /// Why everything passes as it is, if it does.
     pub fn opaque(&self) -> Option<OpaqueReason> {
         self.opaque

@@ -141,6 +141,11 @@ impl Requests {
         Ok(())
     }
 
+    /// Whether no request has begun.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(&self.state, State::Line(line) if line.is_before())
+    }
+
     /// The current head's method.
     pub(super) fn method(&self) -> Method {
         self.request.method

@@ -71,6 +71,11 @@ pub(super) enum News {
 }
 
 impl Responses {
+    /// Whether no response has begun or is awaited.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && matches!(&self.state, State::Line(line) if line.is_before())
+    }
+
     /// A request was passed on. False if there are too many.
     pub(super) fn expect(&mut self, request: Pending) -> bool {
         let has_room = self.pending.len() < MAX_PENDING;

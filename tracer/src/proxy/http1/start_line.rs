@@ -186,6 +186,11 @@ impl Default for StatusState {
 }
 
 impl StatusLine {
+    /// Whether nothing was seen.
+    pub(super) fn is_before(self) -> bool {
+        self.state == StatusState::default()
+    }
+
     pub(super) fn feed(&mut self, input: &[u8]) -> Progress<Status> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
