@@ -1,9 +1,8 @@
 //! The question of whose trace context a request is to carry, and its answer.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-
-use tokio::sync::oneshot;
 
 use crate::event::ConnId;
 use crate::exchange::Field;
@@ -44,12 +43,11 @@ pub enum Verdict {
 }
 
 /// A verdict, now or soon.
-#[derive(Debug)]
 pub enum Answer {
     /// Known at once.
     Now(Verdict),
-    /// The head waits for it until the deadline. A sender that is dropped means there is none.
-    Later(oneshot::Receiver<Verdict>),
+    /// The head waits for it until the deadline. `None` means that there will be no answer.
+    Later(Pin<Box<dyn Future<Output = Option<Verdict>> + Send>>),
 }
 
 /// An answer that was not followed.

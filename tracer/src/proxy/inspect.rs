@@ -1,10 +1,10 @@
 //! The two directions of a connection as they are looked at while they pass.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::contexts::{Answer, Question, Verdict, Void};
@@ -120,7 +120,7 @@ pub(super) struct FromApplication<'t> {
 
 struct Waiting {
     question: Question,
-    answer: oneshot::Receiver<Verdict>,
+    answer: Pin<Box<dyn Future<Output = Option<Verdict>> + Send>>,
     /// What was read behind the head.
     rest: Vec<u8>,
 }
@@ -268,7 +268,7 @@ impl Inspect for FromApplication<'_> {
         };
         let forwarder = self.talk.forwarder;
         let Waiting { question, answer, mut rest } = *waiting;
-        if let Ok(Ok(verdict)) = timeout(forwarder.options.deadline, answer).await {
+        if let Ok(Some(verdict)) = timeout(forwarder.options.deadline, answer).await {
             self.settle(&question, &verdict, out);
         } else {
             self.talk.count(Event::Overdue);

@@ -134,7 +134,7 @@ impl<I: Inspect> Flow<'_, I> {
     }
 
     /// Waits until the other direction ends, too. The sender may still reset.
-    async fn await_other(&self) -> Result<(), Reset> {
+    async fn await_other(&mut self) -> Result<(), Reset> {
         tokio::select! {
             biased;
             () = self.both.ended.notified() => Ok(()),
@@ -218,7 +218,7 @@ impl<I: Inspect> Flow<'_, I> {
     }
 
     /// Waits until the receiver takes more, or the sender resets.
-    async fn writable(&self) -> Result<(), End> {
+    async fn writable(&mut self) -> Result<(), End> {
         tokio::select! {
             biased;
             result = self.to.writable() => result.map_err(|_| End::Receiver),
@@ -262,7 +262,7 @@ impl<I: Inspect> Flow<'_, I> {
         }
     }
 
-    async fn empty(&self, pipe: &mut Pipe) -> Result<(), End> {
+    async fn empty(&mut self, pipe: &mut Pipe) -> Result<(), End> {
         while pipe.filled() > 0 {
             let to = self.to.as_ref();
             let passed = to.try_io(Interest::WRITABLE, || {

@@ -41,6 +41,12 @@ impl Contexts for Told {
     }
 }
 
+/// An answer that will be sent.
+fn later() -> (tokio::sync::oneshot::Sender<Verdict>, Answer) {
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    (sender, Answer::Later(Box::pin(async { answer.await.ok() })))
+}
+
 /// A forwarder between a client and a server of the test's.
 struct Bench {
     told: Arc<Told>,
@@ -140,13 +146,13 @@ async fn requests_get_the_context_they_are_asked_to_get() {
 #[tokio::test]
 async fn a_late_answer_holds_back_its_head_alone() {
     let mut bench = Bench::new().await;
-    let (first, answer) = tokio::sync::oneshot::channel();
-    bench.told.answers.lock().unwrap().push(Answer::Later(answer));
+    let (first, answer) = later();
+    bench.told.answers.lock().unwrap().push(answer);
     let head = "POST / HTTP/1.1\r\nTraceparent: x\r\nContent-Length: 2\r\n\r\n";
     bench.client.write_all(format!("{GET}{head}hi{GET}").as_bytes()).await.unwrap();
     expect(&mut bench.server, &GET[..GET.len() - 2]).await;
-    let (second, answer) = tokio::sync::oneshot::channel();
-    bench.told.answers.lock().unwrap().push(Answer::Later(answer));
+    let (second, answer) = later();
+    bench.told.answers.lock().unwrap().push(answer);
     first.send(Verdict::Keep).unwrap();
     expect(&mut bench.server, "\r\nPOST / HTTP/1.1\r\n").await;
     second.send(Verdict::Set(context())).unwrap();
@@ -164,9 +170,9 @@ async fn without_an_answer_a_valid_context_is_kept_and_else_a_trace_begins() {
     let mut bench = Bench::with(options).await;
     let mut senders = Vec::new();
     for _ in 0..2 {
-        let (sender, answer) = tokio::sync::oneshot::channel();
+        let (sender, answer) = later();
         senders.push(sender);
-        bench.told.answers.lock().unwrap().push(Answer::Later(answer));
+        bench.told.answers.lock().unwrap().push(answer);
     }
     bench.client.write_all(format!("{GOT}{GET}").as_bytes()).await.unwrap();
     expect(&mut bench.server, GOT).await;
