@@ -121,7 +121,9 @@ impl Forwarder {
         let Accepted { mut stream, application, destination, connection, sockets, draining } =
             accepted;
         reset_when_dropped(&stream);
-        let mut upstream = match connect(&stream, destination, &*sockets).await {
+        // Boxed, so that there is no room for it afterwards.
+        let connecting = Box::pin(connect(&stream, destination, &*sockets));
+        let mut upstream = match connecting.await {
             Ok(upstream) => upstream,
             Err(event) => {
                 inner.counts.add(event);
@@ -154,7 +156,7 @@ async fn idle_while(mut draining: watch::Receiver<bool>, talk: &Talk<'_>) {
     }
     drop(draining);
     while !talk.is_idle() {
-        sleep(IDLE_POLL).await;
+        Box::pin(sleep(IDLE_POLL)).await;
     }
 }
 

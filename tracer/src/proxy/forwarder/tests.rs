@@ -453,6 +453,6 @@ async fn a_connection_at_rest_is_small() {
         draining: never(),
     };
     let size = size_of_val(&forwarder.serve(accepted));
-    assert!(size <= 2048, "{size} bytes");
+    assert!(size <= 1792, "{size} bytes");
     serving.abort();
 }
