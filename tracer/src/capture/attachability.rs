@@ -80,5 +80,6 @@ fn options(backend: Backend) -> Options {
         unknown: Unknown::Skip,
         ports: Vec::new(),
         cgroups: Vec::new(),
+        redirect: None,
     }
 }

@@ -6,6 +6,7 @@ mod decode;
 mod kernel_types;
 mod loader;
 mod losses;
+mod redirect;
 mod rehearsal;
 mod runtimes;
 mod unix_sockets;
@@ -24,8 +25,12 @@ use tracer_ebpf::{phase, process_flag, setting, verdict};
 
 pub use attachability::{ProbeCheck, check_probes};
 pub use kernel_types::KernelTypesError;
-pub use loader::{Backend, LoadError, Options, Unknown};
+pub use loader::{Backend, LoadError, Options, Redirecting, Unknown};
 pub use losses::KernelCounters;
+pub use redirect::{
+    AddressRange, Groups, Handed, Netns, Range, Redirect, RedirectCounters, RedirectError,
+    RedirectScope,
+};
 
 use runtimes::Runtimes;
 use unix_sockets::{Look, UnixSockets};
@@ -55,7 +60,7 @@ pub enum ConnectionVerdict {
 pub struct Capture {
     backend: Backend,
     /// Holds the links; the maps below were taken out of it.
-    _object: Ebpf,
+    object: Ebpf,
     ring: RingBuf<MapData>,
     attention: OwnedFd,
     settings: Array<MapData, u32>,
@@ -91,7 +96,7 @@ impl Capture {
         let counters = take("COUNTERS")?.try_into().map_err(map_error("COUNTERS"))?;
         Ok(Self {
             backend,
-            _object: object,
+            object,
             ring,
             attention,
             settings,
@@ -106,6 +111,17 @@ impl Capture {
             unix_sockets: UnixSockets::default(),
             last_look: KernelTime::default(),
         })
+    }
+
+    /// Loads the programs that send connections of traced processes to the agent, and attaches
+    /// them to the control groups. Nothing is redirected before [`Redirect::beat`]. Once only, and
+    /// only if [`Options::redirect`] said so.
+    pub fn redirect(
+        &mut self,
+        scope: &RedirectScope,
+        groups: &Groups,
+    ) -> Result<Redirect, RedirectError> {
+        Redirect::load(&mut self.object, scope, groups)
     }
 
     /// Which backend was chosen.
