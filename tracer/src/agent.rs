@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
-use crate::capture::{Capture, ConnectionVerdict};
+use crate::capture::{Capture, ConnectionVerdict, Treatment};
 use crate::conn::Verdict;
 use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
 use crate::export::SpanSink;
 use crate::layout::{Finder, Found};
 use crate::pipeline::{Output, Pipeline};
 use crate::propagation::Desk;
+use crate::proxy::redirect::Targets;
 use crate::recording::{Entry, WriteError, Writer};
 use crate::target::{Decision, Resolver, Scanner, Selection, Why};
 
@@ -47,10 +48,18 @@ pub struct Agent<'a> {
     /// Connections of which the kernel half is to be told that they speak HTTP, if they last.
     follow: FxHashSet<ConnId>,
     layouts: Finder,
-    /// Where the proxy asks for the contexts of calls.
-    desk: Option<Desk>,
+    propagation: Propagation,
     last_tick: KernelTime,
     last_settle: KernelTime,
+}
+
+/// What carries trace context to other hosts, if anything does.
+#[derive(Default)]
+pub struct Propagation {
+    /// Is told of targets when their connections may be redirected.
+    pub targets: Option<Targets>,
+    /// Where the proxy asks for the contexts of calls.
+    pub desk: Option<Desk>,
 }
 
 /// Where a recording goes.
@@ -79,9 +88,9 @@ impl<'a> Agent<'a> {
         selection: &'a Selection,
         sink: SpanSink,
         log: Option<Recorder>,
-        desk: Option<Desk>,
+        propagation: Propagation,
     ) -> Result<Self, AgentError> {
-        if let Some(desk) = &desk {
+        if let Some(desk) = &propagation.desk {
             capture.attend(desk.bell())?;
         }
         let now = Capture::now();
@@ -96,11 +105,14 @@ impl<'a> Agent<'a> {
             untargeted: FxHashSet::default(),
             follow: FxHashSet::default(),
             layouts,
-            desk,
+            propagation,
             last_tick: now,
             last_settle: now,
         };
         agent.decide_running_processes()?;
+        if let Some(targets) = &agent.propagation.targets {
+            targets.settle();
+        }
         agent.follow_running_tasks();
         Ok(agent)
     }
@@ -131,7 +143,8 @@ impl<'a> Agent<'a> {
                 return Ok(());
             }
             for (pid, decision) in running {
-                self.capture.decide_process(pid, decision.traced, lineage(&decision))?;
+                self.capture
+                    .decide_process(pid, treatment(pid, &decision, &self.propagation.targets))?;
                 if decision.traced {
                     self.layouts.ask(pid);
                 }
@@ -146,7 +159,7 @@ impl<'a> Agent<'a> {
     pub fn run(mut self, stop: &AtomicBool) -> Result<(Capture, Pipeline), AgentError> {
         let mut outputs = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            if let Some(desk) = &mut self.desk {
+            if let Some(desk) = &mut self.propagation.desk {
                 desk.collect();
             }
             let drained = self.step(&mut outputs)?;
@@ -167,7 +180,7 @@ impl<'a> Agent<'a> {
 
     /// Answers what was asked before the last drain; returns whether something is left to answer.
     fn answer(&mut self, outputs: &mut Vec<Output>) -> bool {
-        let Some(desk) = &mut self.desk else { return false };
+        let Some(desk) = &mut self.propagation.desk else { return false };
         let left = desk.answer(&mut self.pipeline, outputs);
         self.apply(outputs);
         left
@@ -217,7 +230,8 @@ impl<'a> Agent<'a> {
             return Err(error.into());
         }
         for (pid, decision) in decisions {
-            self.capture.decide_seen_process(pid, decision.traced, lineage(&decision));
+            self.capture
+                .decide_seen_process(pid, treatment(pid, &decision, &self.propagation.targets));
         }
         for pid in exited {
             self.capture.forget_tasks(pid);
@@ -291,6 +305,16 @@ fn record(
         }
     }
     step(log)
+}
+
+/// What a decision means for the kernel half, and for those who wait for targets.
+fn treatment(pid: Pid, decision: &Decision, propagation: &Option<Targets>) -> Treatment {
+    let targets = propagation.as_ref().filter(|_| decision.traced);
+    Treatment {
+        trace: decision.traced,
+        lineage: lineage(decision),
+        propagate: targets.is_some_and(|targets| targets.appeared(pid)),
+    }
 }
 
 /// Whether a verdict extends to what the process starts.

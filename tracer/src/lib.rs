@@ -18,6 +18,7 @@ pub mod link;
 pub mod pipeline;
 pub mod propagation;
 pub mod protocol;
+pub mod proxy;
 pub mod recording;
 pub mod target;
 pub mod telemetry;

@@ -28,7 +28,7 @@ pub use kernel_types::KernelTypesError;
 pub use loader::{Backend, LoadError, Options, Redirecting, Unknown};
 pub use losses::KernelCounters;
 pub use redirect::{
-    AddressRange, Groups, Handed, Netns, Range, Redirect, RedirectCounters, RedirectError,
+    AddressRange, BEAT, Groups, Handed, Netns, Range, Redirect, RedirectCounters, RedirectError,
     RedirectScope,
 };
 
@@ -54,6 +54,17 @@ pub enum ConnectionVerdict {
     Follow,
     /// Deliver nothing any more.
     Ignore,
+}
+
+/// What the kernel half shall do with a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// It is a target.
+    pub trace: bool,
+    /// Its future children are targets if it is, and `exec` does not change that.
+    pub lineage: bool,
+    /// Its connections may be redirected where only chosen ones are.
+    pub propagate: bool,
 }
 
 /// A running capture. Dropping it detaches everything: links are held by descriptor only.
@@ -194,36 +205,31 @@ impl Capture {
         Some((self.unix_sockets.look(), now))
     }
 
-    /// Tells the kernel half whether a process that it has not seen is a target. With `lineage`,
-    /// its future children are too, and `exec` does not change that.
-    pub fn decide_process(
-        &mut self,
-        pid: Pid,
-        trace: bool,
-        lineage: bool,
-    ) -> Result<(), LoadError> {
-        self.write_process(pid, trace, lineage, ANY)
+    /// Tells the kernel half what to do with a process that it has not seen.
+    pub fn decide_process(&mut self, pid: Pid, treatment: Treatment) -> Result<(), LoadError> {
+        self.write_process(pid, treatment, ANY)
             .map_err(|source| LoadError::Map { map: "PROCESSES", source: Box::new(source) })
     }
 
     /// Answers an [`Event::Process`]. Does nothing if the process is gone by now: an entry would
     /// outlive it, and be taken for that of the next process with its id.
-    pub fn decide_seen_process(&mut self, pid: Pid, trace: bool, lineage: bool) {
+    pub fn decide_seen_process(&mut self, pid: Pid, treatment: Treatment) {
         // The only failure of an update in place is that there is nothing to update.
-        let _ = self.write_process(pid, trace, lineage, EXISTING);
+        let _ = self.write_process(pid, treatment, EXISTING);
     }
 
     fn write_process(
         &mut self,
         pid: Pid,
-        trace: bool,
-        lineage: bool,
+        treatment: Treatment,
         flags: u64,
     ) -> Result<(), MapError> {
-        let verdict = if trace { verdict::TRACE } else { verdict::SKIP };
+        let verdict = if treatment.trace { verdict::TRACE } else { verdict::SKIP };
         let [_, flags_before, runtime, _] = self.processes.get(&pid.0, 0).unwrap_or_default();
-        let lineage = if lineage { process_flag::LINEAGE } else { 0 };
-        let state = [verdict, (flags_before & process_flag::ANNOUNCED) | lineage, runtime, 0];
+        let lineage = if treatment.lineage { process_flag::LINEAGE } else { 0 };
+        let propagate = if treatment.propagate { process_flag::PROPAGATE } else { 0 };
+        let kept = flags_before & process_flag::ANNOUNCED;
+        let state = [verdict, kept | lineage | propagate, runtime, 0];
         self.processes.insert(pid.0, state, flags)?;
         self.bump_epoch();
         Ok(())

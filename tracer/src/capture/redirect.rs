@@ -361,11 +361,10 @@ fn fill_groups(object: &mut Ebpf, groups: &Groups) -> Result<(), RedirectError> 
         let ancestor = [inode(path)?, u64::from(*level).to_le()];
         ancestors.set(index as u32, ancestor, 0).map_err(failed("REDIRECT_CGROUPS"))?;
     }
-    if groups.selected.is_empty() || groups.attached.len() != groups.selected.len() {
-        for path in &groups.attached {
-            if inode(path)? != ROOT_INODE {
-                return Err(RedirectError::NotRoot(path.clone()));
-            }
+    for path in &groups.attached {
+        let selected = groups.selected.iter().any(|(selected, _)| selected == path);
+        if !selected && inode(path)? != ROOT_INODE {
+            return Err(RedirectError::NotRoot(path.clone()));
         }
     }
     Ok(())

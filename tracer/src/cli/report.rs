@@ -8,6 +8,7 @@ use tracer::conn;
 use tracer::export::ExportReport;
 use tracer::link::{self, Tally};
 use tracer::pipeline::Pipeline;
+use tracer::proxy::redirect::ProxyReport;
 
 /// Marks the line that programs read.
 const PREFIX: &str = "report: ";
@@ -41,6 +42,9 @@ pub(crate) struct Report {
     /// What the kernel half counted; absent in a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<KernelCounters>,
+    /// What became of connections, if they were propagated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    propagation: Option<ProxyReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,6 +59,7 @@ impl Report {
         pipeline: &Pipeline,
         export: &ExportReport,
         captured: Option<(Backend, KernelCounters)>,
+        propagation: Option<ProxyReport>,
     ) -> Self {
         let (core, processes) = (pipeline.counts(), pipeline.process_counts());
         let mut losses = core.lost_exchanges.clone();
@@ -97,6 +102,7 @@ impl Report {
                 evicted: processes.evicted,
             },
             kernel,
+            propagation,
         }
     }
 
@@ -114,6 +120,13 @@ impl Report {
         }
         for (reason, exchanges) in &self.losses {
             eprintln!("tracer: {exchanges} exchanges lost: {reason}");
+        }
+        if let Some(propagation) = &self.propagation {
+            let straight = &propagation.connects.straight;
+            eprintln!("tracer: {} connections went through the proxy", propagation.accepted);
+            for (reason, connections) in straight {
+                eprintln!("tracer: {connections} connections went straight: {reason}");
+            }
         }
         match serde_json::to_string(self) {
             Ok(line) => eprintln!("{PREFIX}{line}"),

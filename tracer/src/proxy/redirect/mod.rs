@@ -1,0 +1,101 @@
+//! Brings outbound connections of traced processes to the agent, and says where they were meant to
+//! go. Knows nothing of what they carry.
+//!
+//! The decision to redirect falls in the kernel, connection by connection; see
+//! [`crate::capture::Redirect`]. This module says which are in scope ([`scope`]), opens a listener
+//! in every network namespace that has a target ([`covered`]), tries it all before it relies on it
+//! ([`rehearsal`]), and accepts ([`serving`]).
+//!
+//! Whatever goes wrong, connections go straight: the agent has to say several times a second that
+//! it accepts, its listeners must be there, and the programs in the kernel go when the agent goes.
+
+mod attachment;
+mod covered;
+mod namespace;
+mod rehearsal;
+mod scope;
+mod serving;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
+
+pub use attachment::{AttachmentError, attachment};
+pub use rehearsal::{Rehearsal, RehearsalError};
+pub use scope::{Network, PortRange, Scope, ScopeError};
+pub use serving::{Proxy, ProxyReport, StartError, Targets};
+
+use crate::event::ConnId;
+use namespace::Namespace;
+
+/// A redirected connection.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The agent's end of the connection from the application, which believes that the other end
+    /// is `destination`.
+    pub stream: TcpStream,
+    /// The application's end.
+    pub application: SocketAddr,
+    /// Where the application connected to. IPv4 is never in its mapped form.
+    pub destination: SocketAddr,
+    /// The connection as the capture names it in its events. The same with both capture backends;
+    /// it is given when the application begins to connect, before anything can arrive here.
+    /// `None` if the capture had no room for the connection, whose events then do not exist.
+    pub connection: Option<ConnId>,
+    /// `SO_COOKIE` of the application's socket: unique on this host until it is rebooted.
+    pub cookie: u64,
+    /// Opens sockets towards the destination.
+    pub upstream: Upstream,
+    /// Turns `true` when the agent is about to end: connections without work should end soon, all
+    /// others are cut off when the time to drain is over.
+    pub draining: watch::Receiver<bool>,
+    /// Counts the connection among the open ones.
+    pub permit: Permit,
+}
+
+/// Opens sockets in the network namespace of the application.
+#[derive(Clone, Debug)]
+pub struct Upstream(Arc<Namespace>);
+
+impl Upstream {
+    /// A socket that can be connected to `destination` as the application could: in its network
+    /// namespace, and never redirected. Enters the namespace for the moment that takes; does not
+    /// wait.
+    pub fn socket(&self, destination: SocketAddr) -> io::Result<TcpSocket> {
+        let socket = self.0.stream_socket(destination)?;
+        Ok(TcpSocket::from_std_stream(socket.into()))
+    }
+}
+
+/// A place among the connections that the agent serves at once; dropping it makes room.
+#[derive(Debug)]
+pub struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    fn new(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How connections are redirected.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which connections.
+    pub scope: Scope,
+    /// Time for open connections to end after the agent was told to.
+    pub drain: Duration,
+    /// Connections served at once; further ones go straight.
+    pub max_connections: usize,
+}
