@@ -36,7 +36,7 @@ fn connecting(ctx: &SockOpsContext) {
     let Some(destination) = redirected(socket) else { return };
     destination.conn = connection_of(socket);
     let port = ctx.local_port() as u16;
-    let address = address(ctx.family(), ctx.local_ip4(), || ctx.local_ip6());
+    let address = local_address(ctx);
     let end = ClientEnd { address, netns: netns_of(socket), port, padding: 0 };
     let _ = CONNECTING.insert(end, *destination, 0);
 }
@@ -51,7 +51,7 @@ fn arriving(ctx: &SockOpsContext) {
         return;
     }
     let port = u32::from_be(ctx.remote_port()) as u16;
-    let address = address(ctx.family(), ctx.remote_ip4(), || ctx.remote_ip6());
+    let address = remote_address(ctx);
     let end = ClientEnd { address, netns, port, padding: 0 };
     // SAFETY: copied at once.
     let Some(mut destination) = (unsafe { CONNECTING.get(end) }).copied() else {
@@ -81,8 +81,36 @@ fn connection_of(socket: *mut c_void) -> u64 {
 }
 
 #[inline(always)]
-fn address(family: u32, v4: u32, v6: impl FnOnce() -> [u32; 4]) -> [u8; 16] {
-    let words = if family == u32::from(INET) { [0, 0, MAPPED, v4] } else { v6() };
+fn local_address(ctx: &SockOpsContext) -> [u8; 16] {
+    // SAFETY: the context is the kernel's; the verifier checks each access.
+    unsafe { address(ctx, &raw const (*ctx.ops).local_ip4, &raw const (*ctx.ops).local_ip6) }
+}
+
+#[inline(always)]
+fn remote_address(ctx: &SockOpsContext) -> [u8; 16] {
+    // SAFETY: as above.
+    unsafe { address(ctx, &raw const (*ctx.ops).remote_ip4, &raw const (*ctx.ops).remote_ip6) }
+}
+
+/// # Safety
+/// The addresses must be fields of the context.
+#[inline(always)]
+unsafe fn address(ctx: &SockOpsContext, v4: *const u32, v6: *const [u32; 4]) -> [u8; 16] {
+    let v6 = v6.cast::<u32>();
+    // All are read, whatever the family is: the verifier refuses loads at a place that depends.
+    // SAFETY: by contract.
+    let (v4, v6) = unsafe {
+        (
+            v4.read_volatile(),
+            [
+                v6.read_volatile(),
+                v6.add(1).read_volatile(),
+                v6.add(2).read_volatile(),
+                v6.add(3).read_volatile(),
+            ],
+        )
+    };
+    let words = if ctx.family() == u32::from(INET) { [0, 0, MAPPED, v4] } else { v6 };
     // SAFETY: plain integers of the same size.
     unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
 }

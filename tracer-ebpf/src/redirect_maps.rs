@@ -5,7 +5,9 @@ use core::ptr::null_mut;
 
 use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
 use aya_ebpf::btf_maps::SkStorage;
-use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{
+    bpf_sk_storage_delete, bpf_sk_storage_get, bpf_skc_to_tcp_sock,
+};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use tracer_ebpf::redirect::{
@@ -104,10 +106,16 @@ fn storage<T>(map: *const SkStorage<T>, socket: *mut c_void, initial: *mut T) ->
     }
 }
 
-/// Inode of a socket's network namespace.
+/// Inode of a TCP socket's network namespace.
 #[inline(always)]
 pub(crate) fn netns_of(socket: *mut c_void) -> u32 {
-    let net = read::<u64>(socket as u64 + at::SOCK_NET()).unwrap_or(0);
+    // Only of this type of pointer may fields be read that the kernel does not publish.
+    // SAFETY: the verifier checks that the socket is one.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket) };
+    if tcp.is_null() {
+        return 0;
+    }
+    let net = read::<u64>(tcp as u64 + at::SOCK_NET()).unwrap_or(0);
     read::<u32>(net + at::NET_INUM()).unwrap_or(0)
 }
 

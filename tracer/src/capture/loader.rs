@@ -175,6 +175,7 @@ pub(super) fn describe(error: &ProgramError) -> String {
                 !line.is_empty()
                     && !line.starts_with("processed ")
                     && !line.starts_with("verification time")
+                    && !line.starts_with("stack depth")
             });
             match last {
                 Some(line) => format!("{io_error} ({line})"),

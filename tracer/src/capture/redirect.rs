@@ -125,12 +125,12 @@ pub enum RedirectError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// A program was refused.
-    #[error("the kernel refuses {program}: {}{}", describe(source), advice(source))]
+    #[error("the kernel refuses {program}: {}{}", describe(refusal), advice(refusal))]
     Program {
         /// Its name.
         program: &'static str,
         /// What the kernel said.
-        source: Box<ProgramError>,
+        refusal: Box<ProgramError>,
     },
     /// A kernel that attaches programs for good.
     #[error(
@@ -181,6 +181,8 @@ pub struct Redirect {
     missed: BpfHashMap<MapData, u32, u32>,
     state: Array<MapData, u64>,
     outcomes: PerCpuArray<MapData, u64>,
+    /// Outcomes of the agent's own trials.
+    tried: [u64; OUTCOMES as usize],
 }
 
 impl Redirect {
@@ -231,6 +233,7 @@ impl Redirect {
             missed,
             state,
             outcomes,
+            tried: [0; OUTCOMES as usize],
         })
     }
 
@@ -297,12 +300,22 @@ impl Redirect {
 
     /// What became of connects so far.
     pub fn counters(&self) -> RedirectCounters {
-        let sum = |index: u32| -> u64 {
-            self.outcomes.get(&index, 0).map_or(0, |values| values.iter().sum())
+        let mut counts = self.outcomes().into_iter().zip(self.tried).map(|(all, own)| all - own);
+        let redirected = counts.next().unwrap_or_default();
+        let straight = REASONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
+        RedirectCounters { redirected, straight }
+    }
+
+    /// Does not count what happened so far.
+    pub(crate) fn forget_outcomes(&mut self) {
+        self.tried = self.outcomes();
+    }
+
+    fn outcomes(&self) -> [u64; OUTCOMES as usize] {
+        let sum = |index: usize| -> u64 {
+            self.outcomes.get(&(index as u32), 0).map_or(0, |values| values.iter().sum())
         };
-        let straight = REASONS.iter().zip(1..).map(|(reason, index)| (*reason, sum(index)));
-        let straight = straight.filter(|(_, count)| *count > 0).collect();
-        RedirectCounters { redirected: sum(0), straight }
+        std::array::from_fn(sum)
     }
 
     fn set_state(&mut self, index: u32, value: u64) {
@@ -395,9 +408,10 @@ fn failed(map: &'static str) -> impl Fn(MapError) -> LoadError {
 /// Loads a program unless it is, attaches it to `$group`, and takes the link out.
 macro_rules! attach {
     ($object:ident, $name:ident, $kind:ty, $program:ident => $load:expr, $attach:expr) => {{
-        let failed = |source: ProgramError| RedirectError::Program {
-            program: $name,
-            source: Box::new(source),
+        let failed = |refusal: ProgramError| {
+            // With the verifier's whole log.
+            tracing::debug!(program = $name, ?refusal, "refused");
+            RedirectError::Program { program: $name, refusal: Box::new(refusal) }
         };
         let $program: &mut $kind = $object
             .program_mut($name)

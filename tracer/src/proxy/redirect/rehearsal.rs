@@ -78,6 +78,10 @@ impl Rehearsal {
         redirect.rehearse(None);
         redirect.pause();
         redirect.close_namespace(home.id());
+        if result.is_err() {
+            tracing::debug!(outcomes = ?redirect.counters(), "the rehearsal failed");
+        }
+        redirect.forget_outcomes();
         result.map(|()| Self { v6: v6.is_some() })
     }
 }
