@@ -1,8 +1,9 @@
 //! A network namespace of a test's own.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
@@ -45,6 +46,22 @@ impl Namespace {
         ip(&["-n", name, "address", "add", &subnet(2), "dev", &far])?;
         ip(&["-n", name, "link", "set", &far, "up"])?;
         Ok(address(2).into())
+    }
+
+    /// Has the kernel track connections inside, as for a firewall.
+    pub fn track_connections(&self) -> Result<()> {
+        let rules = "table inet tracking {\n chain out {\n type filter hook output priority 0;\n \
+                     ct state new accept\n }\n}\n";
+        let mut command = self.command("nft");
+        let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        nft.stdin.take().context("a pipe was asked for")?.write_all(rules.as_bytes())?;
+        ensure!(nft.wait()?.success(), "nft refused its rules");
+        Ok(())
+    }
+
+    /// The words before a command line that make it run inside.
+    pub fn words(&self) -> Vec<String> {
+        vec!["nsenter".to_owned(), self.option(), "--".to_owned()]
     }
 
     /// A command that will run inside.

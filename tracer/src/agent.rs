@@ -217,6 +217,9 @@ impl<'a> Agent<'a> {
                     exited.push(*pid);
                 }
                 Event::Data(data) if untargeted.contains(&data.pid) => return,
+                Event::Connecting(connecting) => {
+                    tracing::debug!(conn = ?connecting.conn, pid = connecting.pid.0, "connecting");
+                }
                 Event::Closed(closed) if closed.kind == CloseKind::Gone => gone.push(closed.conn),
                 _ => {}
             }

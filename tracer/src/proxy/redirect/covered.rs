@@ -105,6 +105,7 @@ impl Covered {
             Ok(opened) => {
                 self.counters.opened += 1;
                 self.failed.remove(&id);
+                tracing::info!(netns = id.0, pid = pid.0, "listening in network namespace");
                 self.targets.insert(opened.namespace.id(), HashSet::from([pid]));
                 Some(opened)
             }
@@ -145,6 +146,7 @@ impl Covered {
                 return true;
             }
             redirect.close_namespace(*id);
+            tracing::info!(netns = id.0, "left network namespace");
             left.push(*id);
             false
         });

@@ -344,6 +344,12 @@ impl Serving {
             self.report.borrow_mut().strangers += 1;
             return;
         };
+        tracing::debug!(
+            %application,
+            destination = %handed.destination,
+            connection = ?handed.connection,
+            "accepted"
+        );
         let permit = Permit::new(&self.open);
         let open = self.open.load(Ordering::Relaxed);
         let mut report = self.report.borrow_mut();
