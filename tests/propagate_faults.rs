@@ -182,11 +182,10 @@ fn open_connections_drain() -> Result<()> {
     })?;
     std::fs::write(&gate, "")?;
     assert_eq!(launcher.wait(&holding)?, 0, "{}", holding.output());
-    assert_eq!(propagation(agent)?["cut"], 0);
+    assert_eq!(agent.ended()?.report.json["propagation"]["cut"], 0);
 
-    let agent = options(&launcher).argument("--propagate-drain").argument("100ms");
-    // The option given last counts.
-    let agent = agent.start()?;
+    let options = AgentOptions::new(Backend::Auto).pid(launcher.pid()).propagate();
+    let agent = options.argument("--propagate-drain").argument("100ms").start()?;
     let never = directory.path().join("never");
     let holding = held(&mut launcher, &mirror, &never.to_string_lossy())?;
     assert_eq!(propagation(agent)?["cut"], 1);

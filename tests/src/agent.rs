@@ -313,7 +313,13 @@ impl Agent {
 
     /// Stops it as an operator would, with `SIGTERM`: it detaches, flushes and reports.
     pub fn stop(mut self) -> Result<Finished> {
-        let status = self.process.terminate(STOP_PATIENCE)?;
+        self.process.terminate(STOP_PATIENCE)?;
+        self.ended()
+    }
+
+    /// As [`Agent::stop`], of one that was told to stop already.
+    pub fn ended(mut self) -> Result<Finished> {
+        let status = self.process.wait(STOP_PATIENCE)?;
         let log = self.log();
         ensure!(status.success(), "the agent ended with {status}:\n{log}");
         let report = Report::in_log(&log).with_context(|| format!("log of the agent:\n{log}"))?;

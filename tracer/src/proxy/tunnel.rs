@@ -1,8 +1,10 @@
 //! Forwards the bytes of a redirected connection both ways, understanding none of them.
 
-use std::net::Shutdown;
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::copy_bidirectional;
+use tokio::net::TcpStream;
 
 use super::redirect::Accepted;
 
@@ -19,15 +21,21 @@ impl Forwarder {
         };
         match connected {
             Ok(mut upstream) => {
-                // An error has closed or reset both ends; there is nobody to tell.
-                let _ = copy_bidirectional(&mut accepted.stream, &mut upstream).await;
+                if copy_bidirectional(&mut accepted.stream, &mut upstream).await.is_err() {
+                    // One end was reset: the other one shall be.
+                    reset_on_close(&accepted.stream);
+                    reset_on_close(&upstream);
+                }
             }
             Err(error) => {
                 tracing::debug!(destination = %accepted.destination, %error, "cannot connect");
-                let stream = socket2::SockRef::from(&accepted.stream);
-                let _ = stream.set_linger(Some(std::time::Duration::ZERO));
-                let _ = stream.shutdown(Shutdown::Read);
+                reset_on_close(&accepted.stream);
             }
         }
     }
+}
+
+fn reset_on_close(stream: &TcpStream) {
+    // What fails here leaves an ordinary end instead.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
