@@ -28,6 +28,7 @@ use crate::redirect_maps::{
     ADDRESSES, DESTINATIONS, MISSED, SELECTED_ANCESTORS, forget, is_own_listener, is_port_in_scope,
     listener_ports, netns_of, redirected, remember, state, tally,
 };
+use crate::state::INET6;
 
 /// `SOCK_STREAM` and `IPPROTO_TCP`.
 const STREAM: u32 = 1;
@@ -237,16 +238,17 @@ fn arrange(
     let (priority, bound) = unsafe {
         let word = |place: *const u32| place.read_volatile();
         let source = (&raw const (*socket).src_ip6).cast::<u32>();
+        let source_v6 =
+            word(source) | word(source.add(1)) | word(source.add(2)) | word(source.add(3));
+        // An IPv4 socket keeps there what it was last connected from.
+        let is_v6 = word(&raw const (*socket).family) == u32::from(INET6);
         (
             word(&raw const (*socket).priority),
             word(&raw const (*socket).bound_dev_if)
                 | word(&raw const (*socket).mark)
                 | word(&raw const (*socket).src_ip4)
                 | word(&raw const (*socket).src_port)
-                | word(source)
-                | word(source.add(1))
-                | word(source.add(2))
-                | word(source.add(3)),
+                | if is_v6 { source_v6 } else { 0 },
         )
     };
     // The own ones that come this far are those of the rehearsal.
