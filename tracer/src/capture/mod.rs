@@ -23,7 +23,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use tracer_ebpf::{phase, process_flag, setting, verdict};
 
-pub use attachability::{ProbeCheck, check_probes};
+pub use attachability::{ProbeCheck, check_probes, redirect_alone};
 pub use kernel_types::KernelTypesError;
 pub use loader::{Backend, LoadError, Options, Redirecting, Unknown};
 pub use losses::KernelCounters;

@@ -31,7 +31,8 @@ wait_for() {
 trace() {
     nginx -e stderr -c /etc/nginx.conf &
     wait_for /run/nginx.pid .
-    tracer run --backend "$1" --pid "$(cat /run/nginx.pid)" --exe curl \
+    # shellcheck disable=SC2086
+    tracer run $propagate --backend "$1" --pid "$(cat /run/nginx.pid)" --exe curl \
         --exporter file:/tmp/spans-"$1" 2>/tmp/log-"$1" &
     agent=$!
     wait_for /tmp/log-"$1" ready
@@ -58,10 +59,15 @@ section kernel
 uname -r
 section doctor
 # Where the verifier refuses everything there is nothing to run.
-if tracer doctor --json; then
+if tracer doctor --json >/tmp/doctor; then
+    cat /tmp/doctor
+    propagate=
+    grep -q '"works": true' /tmp/doctor && propagate="--propagate proxy --propagate-loopback"
     for backend in $(sed 's/.*tracer.backends=\([^ ]*\).*/\1/; s/,/ /g' /proc/cmdline); do
         trace "$backend"
     done
+else
+    cat /tmp/doctor
 fi
 section end
 poweroff -f

@@ -30,6 +30,7 @@ pub use rehearsal::{Rehearsal, RehearsalError};
 pub use scope::{Network, PortRange, Scope, ScopeError};
 pub use serving::{Proxy, ProxyReport, StartError, Targets};
 
+use crate::capture::{Backend, RedirectError, redirect_alone};
 use crate::event::ConnId;
 use namespace::Namespace;
 
@@ -87,6 +88,31 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Why connections cannot be redirected on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Nothing to attach to.
+    #[error(transparent)]
+    Attachment(#[from] AttachmentError),
+    /// Refused by the kernel.
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+    /// Attached, and yet not working.
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
+    /// The default scope is none: a build error.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+}
+
+/// Attaches the redirect, tries it on a connection of this process, and detaches it. No other
+/// process is a target meanwhile.
+pub fn check(backend: Backend) -> Result<Rehearsal, CheckError> {
+    let scope = Scope::default().resolve()?;
+    let groups = attachment(&[], false)?;
+    Ok(Rehearsal::perform(&mut redirect_alone(backend, &scope, &groups)?)?)
 }
 
 /// How connections are redirected.
