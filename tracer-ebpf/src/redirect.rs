@@ -40,9 +40,9 @@ pub struct ClientEnd {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerPorts {
-    /// On 127.0.0.1.
+    /// On `127.0.0.1`.
     pub v4: u16,
-    /// On ::1.
+    /// On `::1`.
     pub v6: u16,
 }
 

@@ -143,8 +143,10 @@ impl<'a> Agent<'a> {
                 return Ok(());
             }
             for (pid, decision) in running {
-                self.capture
-                    .decide_process(pid, treatment(pid, &decision, &self.propagation.targets))?;
+                self.capture.decide_process(
+                    pid,
+                    treatment(pid, &decision, self.propagation.targets.as_ref()),
+                )?;
                 if decision.traced {
                     self.layouts.ask(pid);
                 }
@@ -233,8 +235,10 @@ impl<'a> Agent<'a> {
             return Err(error.into());
         }
         for (pid, decision) in decisions {
-            self.capture
-                .decide_seen_process(pid, treatment(pid, &decision, &self.propagation.targets));
+            self.capture.decide_seen_process(
+                pid,
+                treatment(pid, &decision, self.propagation.targets.as_ref()),
+            );
         }
         for pid in exited {
             self.capture.forget_tasks(pid);
@@ -311,8 +315,8 @@ fn record(
 }
 
 /// What a decision means for the kernel half, and for those who wait for targets.
-fn treatment(pid: Pid, decision: &Decision, propagation: &Option<Targets>) -> Treatment {
-    let targets = propagation.as_ref().filter(|_| decision.traced);
+fn treatment(pid: Pid, decision: &Decision, propagation: Option<&Targets>) -> Treatment {
+    let targets = propagation.filter(|_| decision.traced);
     Treatment {
         trace: decision.traced,
         lineage: lineage(decision),

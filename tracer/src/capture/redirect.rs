@@ -41,8 +41,8 @@ pub struct Netns(pub u32);
 /// Which connections may be redirected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectScope {
-    /// By destination port.
-    pub ports: Box<[bool; 65_536]>,
+    /// By destination port; what is not there is out of scope.
+    pub ports: Vec<bool>,
     /// By destination address: the longest prefix that matches decides, and without one it is
     /// [`Range::Outside`].
     pub ranges: Vec<AddressRange>,
@@ -345,9 +345,10 @@ fn handed(bytes: &[u8; size_of::<Redirected>()]) -> Handed {
 }
 
 fn fill_scope(object: &mut Ebpf, scope: &RedirectScope) -> Result<(), LoadError> {
+    let in_scope = |port: usize| scope.ports.get(port).copied().unwrap_or(false);
     let mut ports: Array<_, u64> = map(object, "REDIRECT_PORTS")?;
     for word in 0..PORT_WORDS {
-        let bits = (0..64).filter(|bit| scope.ports[word as usize * 64 + bit]);
+        let bits = (0..64).filter(|bit| in_scope(word as usize * 64 + bit));
         let bits = bits.fold(0_u64, |bits, bit| bits | 1 << bit);
         ports.set(word, bits, 0).map_err(failed("REDIRECT_PORTS"))?;
     }

@@ -28,8 +28,8 @@ pub struct PropagateOptions {
         value_name = "PORTS"
     )]
     pub propagate_except_ports: Vec<PortRange>,
-    /// Networks to propagate to, like 10.0.0.0/8,fd00::/8; without it, all private ones.
-    /// 0.0.0.0/0,::/0 is everywhere
+    /// Networks to propagate to, like `10.0.0.0/8,fd00::/8`; without it, all private ones.
+    /// `0.0.0.0/0,::/0` is everywhere
     #[arg(long, env = "TRACER_PROPAGATE_TO", value_delimiter = ',', value_name = "NETWORKS")]
     pub propagate_to: Vec<Network>,
     /// Networks not to propagate to; of two networks that hold an address, the smaller one decides

@@ -12,6 +12,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
+mkdir /sys/fs/cgroup/clients
 
 section() {
     echo
@@ -32,11 +33,13 @@ trace() {
     nginx -e stderr -c /etc/nginx.conf &
     wait_for /run/nginx.pid .
     # shellcheck disable=SC2086
-    tracer run $propagate --backend "$1" --pid "$(cat /run/nginx.pid)" --exe curl \
+    tracer run $propagate --backend "$1" --pid "$(cat /run/nginx.pid)" --cgroup clients \
         --exporter file:/tmp/spans-"$1" 2>/tmp/log-"$1" &
     agent=$!
     wait_for /tmp/log-"$1" ready
-    curl -sS -o /dev/null "http://127.0.0.1:8080/hello?q=1"
+    # A process that is a target before it was seen.
+    sh -c 'echo $$ >/sys/fs/cgroup/clients/cgroup.procs; exec "$@"' sh \
+        curl -sS -o /dev/null "http://127.0.0.1:8080/hello?q=1"
     # Both spans: two opening braces of a span's kind.
     for _ in $(seq 100); do
         [ "$(grep -o '"kind"' /tmp/spans-"$1" 2>/dev/null | wc -l)" -ge 2 ] && break

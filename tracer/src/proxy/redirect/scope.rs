@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use crate::capture::{AddressRange, Range, RedirectScope};
 
+/// TCP ports there are.
+const PORTS: usize = 65_536;
 /// Ranges the kernel half has room for.
 const MAX_RANGES: usize = tracer_ebpf::redirect::RANGES as usize;
 
@@ -109,8 +111,8 @@ impl Scope {
         Ok(RedirectScope { ports: self.ports(), ranges: self.ranges()? })
     }
 
-    fn ports(&self) -> Box<[bool; 65_536]> {
-        let mut ports = Box::new([self.ports.is_empty(); 65_536]);
+    fn ports(&self) -> Vec<bool> {
+        let mut ports = vec![self.ports.is_empty(); PORTS];
         let mut set = |range: &PortRange, inside| {
             ports[usize::from(range.first)..=usize::from(range.last)].fill(inside);
         };
@@ -125,9 +127,10 @@ impl Scope {
 
     fn ranges(&self) -> Result<Vec<AddressRange>, ScopeError> {
         let mut ranges = BTreeMap::new();
-        let inside = match self.networks.is_empty() {
-            true => built_in(&DEFAULT_INSIDE),
-            false => self.networks.clone(),
+        let inside = if self.networks.is_empty() {
+            built_in(&DEFAULT_INSIDE)
+        } else {
+            self.networks.clone()
         };
         ranges.extend(inside.into_iter().map(|network| (network, Range::Inside)));
         let loopback = if self.loopback { Range::Inside } else { Range::Loopback };
