@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use tracer_tests::service::{self, Nginx};
 use tracer_tests::wire::{self, end, play, send, shutdown, until};
 use tracer_tests::{
-    Agent, AgentOptions, Backend, Expected, Finished, Launcher, Mirror, Namespace, Rotel, layout,
-    on_each_backend, wait,
+    Agent, AgentOptions, Backend, Cgroup, Expected, Finished, Launcher, Mirror, Namespace, Rotel,
+    layout, on_each_backend, wait,
 };
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -305,6 +305,42 @@ fn chosen_executables_are_redirected() -> Result<()> {
     assert!(waiting.output().contains("\"redirected\": true"), "{}", waiting.output());
     assert_eq!(count(&agent.stop()?, "accepted"), 1);
     Ok(())
+}
+
+/// Protects: members of selected cgroups are redirected from the first connection of a process on,
+/// be the redirect attached to their cgroup alone or to the root, and nobody else is.
+#[test]
+fn members_of_cgroups_are_redirected() -> Result<()> {
+    let mirror = Mirror::start(SocketAddr::new(V4, 0))?;
+    on_each_backend(|backend| {
+        let name = format!("tracer-redirect-{}-{backend}", std::process::id());
+        let group = Cgroup::new(&name)?;
+        let below = Cgroup::new(&format!("{name}/below"))?;
+        let other = Launcher::start()?;
+        for with_other in [false, true] {
+            let mut inside = Launcher::start()?;
+            let mut deeper = Launcher::start()?;
+            let mut outside = Launcher::start()?;
+            group.add(inside.pid())?;
+            below.add(deeper.pid())?;
+            let mut options = AgentOptions::new(backend).propagate();
+            options = options.argument("--cgroup").argument(&name);
+            // With a selector of another kind, it has to be attached to the root.
+            if with_other {
+                options = options.pid(other.pid());
+            }
+            let agent = options.start()?;
+            for (launcher, expected) in
+                [(&mut inside, true), (&mut deeper, true), (&mut outside, false)]
+            {
+                let told = dial(launcher, "plain", "127.0.0.1", mirror.port())?;
+                assert_eq!(told.redirected, expected, "{with_other}: {told:?}");
+            }
+            assert_eq!(count(&agent.stop()?, "accepted"), 2);
+        }
+        drop(below);
+        Ok(())
+    })
 }
 
 /// Protects: wrong scopes are refused with what is wrong about them.

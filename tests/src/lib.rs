@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod cgroup;
 pub mod conversation;
 mod expect;
 pub mod http;
@@ -28,6 +29,7 @@ pub mod wait;
 pub mod wire;
 
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
+pub use cgroup::Cgroup;
 pub use expect::{Expected, check_resource, check_short_lived};
 pub use launcher::{Background, Launcher, Output, curl_user_agent};
 pub use mirror::Mirror;

@@ -65,7 +65,8 @@ pub mod state {
     pub const BEAT: u32 = 0;
     /// Non-zero once the agent is about to end. Never reset.
     pub const DYING: u32 = 1;
-    /// While the agent tries the redirect on itself: the port it connects to.
+    /// While the agent tries the redirect on itself: the port it connects to, or
+    /// [`super::NO_PORT`]. Nobody else is redirected meanwhile. Zero at all other times.
     pub const REHEARSAL_PORT: u32 = 2;
     /// How many there are.
     pub const COUNT: u32 = 3;
@@ -82,6 +83,8 @@ pub mod range {
     pub const LOOPBACK: u8 = 2;
 }
 
+/// No port at all, and not zero.
+pub const NO_PORT: u64 = 1 << 16;
 /// How long the agent's word that it accepts connections holds. It renews it far more often; an
 /// agent that is stopped or hangs gets no new connections after this time.
 pub const BEAT_NANOS: u64 = 1_000_000_000;

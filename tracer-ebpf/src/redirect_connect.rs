@@ -142,14 +142,16 @@ fn decide(
     v6: bool,
 ) -> Option<Result<u16, Outcome>> {
     let tgid = current_tgid();
+    let rehearsal = state(cell::REHEARSAL_PORT);
     if u64::from(tgid) == at::AGENT_TGID() {
-        if u64::from(destination.port) != state(cell::REHEARSAL_PORT) {
+        if u64::from(destination.port) != rehearsal {
             return None;
         }
     } else {
         match admits(tgid) {
             Admission::Stranger => return None,
             Admission::Refused(reason) => return Some(Err(reason)),
+            Admission::Target if rehearsal != 0 => return Some(Err(Outcome::Unarmed)),
             Admission::Target => {
                 if let Err(reason) = in_scope(&destination) {
                     return Some(Err(reason));

@@ -22,7 +22,7 @@ use aya::programs::{
 };
 use serde::Serialize;
 use tracer_ebpf::redirect::{
-    ANCESTORS, BEAT_NANOS, ListenerPorts, OUTCOMES, PORT_WORDS, Redirected, range, state,
+    ANCESTORS, BEAT_NANOS, ListenerPorts, NO_PORT, OUTCOMES, PORT_WORDS, Redirected, range, state,
 };
 
 use super::loader::{LoadError, describe};
@@ -73,7 +73,8 @@ pub enum Range {
 /// The control groups whose processes may be redirected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groups {
-    /// The programs are attached to these: the selected ones, or the root.
+    /// The programs are attached to these: the selected ones, or the root. None is within another:
+    /// the programs would run twice.
     pub attached: Vec<PathBuf>,
     /// The agent's own, in which its listeners are.
     pub own: PathBuf,
@@ -171,6 +172,8 @@ fn advice(error: &ProgramError) -> &'static str {
 pub struct Redirect {
     /// What sends connections to the agent.
     connect: Vec<FdLink>,
+    /// The same for the agent itself, to try it.
+    trial: Vec<FdLink>,
     /// What serves connections that were: needed as long as one of them is open.
     _rest: Vec<FdLink>,
     _answers: Vec<CgroupSockoptLink>,
@@ -218,13 +221,19 @@ impl Redirect {
             answers.push(attach_sockopt(object, "redirect_getsockopt", group)?);
         }
         rest.push(attach_tracepoint(object, "redirect_alarm", "signal_generate")?);
+        let mut trial = Vec::new();
+        for group in everywhere.iter().skip(attached.len()) {
+            trial.push(attach_sock_addr(object, "redirect_connect4", group)?);
+            trial.push(attach_sock_addr(object, "redirect_connect6", group)?);
+        }
         let mut connect = Vec::new();
-        for group in &everywhere {
+        for group in &attached {
             connect.push(attach_sock_addr(object, "redirect_connect4", group)?);
             connect.push(attach_sock_addr(object, "redirect_connect6", group)?);
         }
         Ok(Self {
             connect,
+            trial,
             _rest: rest,
             _answers: answers,
             accepted,
@@ -282,9 +291,17 @@ impl Redirect {
         self.set_state(state::BEAT, 0);
     }
 
-    /// Takes the agent's own connections to this port, too: for trying. `None` ends that.
+    /// For trying: takes the agent's own connections to this port, or not even these, and nobody
+    /// else's.
     pub(crate) fn rehearse(&mut self, port: Option<u16>) {
-        self.set_state(state::REHEARSAL_PORT, port.unwrap_or(0).into());
+        self.set_state(state::REHEARSAL_PORT, port.map_or(NO_PORT, u64::from));
+    }
+
+    /// Ends the trial; what it led to is not counted.
+    pub(crate) fn end_rehearsal(&mut self) {
+        self.trial.clear();
+        self.tried = self.outcomes();
+        self.set_state(state::REHEARSAL_PORT, 0);
     }
 
     /// Where an accepted connection was meant to go; `None` if it was not redirected.
@@ -304,11 +321,6 @@ impl Redirect {
         let redirected = counts.next().unwrap_or_default();
         let straight = REASONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
         RedirectCounters { redirected, straight }
-    }
-
-    /// Does not count what happened so far.
-    pub(crate) fn forget_outcomes(&mut self) {
-        self.tried = self.outcomes();
     }
 
     fn outcomes(&self) -> [u64; OUTCOMES as usize] {

@@ -47,7 +47,7 @@ fn groups(
         (group.clone(), below.components().count() as u32)
     };
     let attached = if by_groups_alone && !selected.is_empty() {
-        selected.to_vec()
+        outermost(selected)
     } else {
         vec![root.clone()]
     };
@@ -56,6 +56,18 @@ fn groups(
         own: root.join(path.trim_start_matches('/')),
         selected: selected.iter().map(depth).collect(),
     })
+}
+
+/// Those that are within no other.
+fn outermost(groups: &[PathBuf]) -> Vec<PathBuf> {
+    let mut outermost: Vec<PathBuf> = Vec::new();
+    for group in groups {
+        if !outermost.iter().any(|outer| group.starts_with(outer)) {
+            outermost.retain(|inner| !inner.starts_with(group));
+            outermost.push(group.clone());
+        }
+    }
+    outermost
 }
 
 fn mount_point(mounts: &str) -> Option<PathBuf> {
@@ -86,7 +98,11 @@ mod tests {
         assert_eq!(found.attached, [PathBuf::from(ROOT)]);
         assert_eq!(found.selected, [(shop.clone(), 2)]);
         let found = groups(MOUNTS, own, std::slice::from_ref(&shop), true).expect("groups");
-        assert_eq!(found.attached, [shop]);
+        assert_eq!(found.attached, std::slice::from_ref(&shop));
+        let nested = [shop.join("a"), shop.clone(), shop.join("b"), shop.clone()];
+        let found = groups(MOUNTS, own, &nested, true).expect("groups");
+        assert_eq!(found.attached, [shop], "programs attached twice would run twice");
+        assert_eq!(found.selected.len(), 4);
     }
 
     #[test]

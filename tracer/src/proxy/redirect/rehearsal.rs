@@ -75,13 +75,12 @@ impl Rehearsal {
         let v4 = namespace.listen_v4().map_err(RehearsalError::Socket)?;
         let v6 = namespace.listen_v6().ok();
         let result = rehearse(redirect, home.id(), &v4, v6.as_ref());
-        redirect.rehearse(None);
         redirect.pause();
         redirect.close_namespace(home.id());
+        redirect.end_rehearsal();
         if result.is_err() {
             tracing::debug!(outcomes = ?redirect.counters(), "the rehearsal failed");
         }
-        redirect.forget_outcomes();
         result.map(|()| Self { v6: v6.is_some() })
     }
 }
@@ -95,6 +94,7 @@ fn rehearse(
     for listener in [Some(v4), v6].into_iter().flatten() {
         redirect.mark_listener(listener)?;
     }
+    redirect.rehearse(None);
     let ports = (port(v4)?, v6.map(port).transpose()?);
     redirect.open_namespace(namespace, Some(ports.0), ports.1)?;
     try_family(redirect, v4, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
@@ -114,8 +114,8 @@ fn try_family(
     reserved.bind(&any_port.into()).map_err(RehearsalError::Socket)?;
     let destination = SocketAddr::new(any_port.ip(), port(&reserved)?);
 
-    redirect.beat();
     redirect.rehearse(Some(destination.port()));
+    redirect.beat();
     let client = connect(destination).map_err(RehearsalError::NotRedirected)?;
     let accepted = accept(listener, PATIENCE)?;
     let handed = redirect.destination(&accepted).ok_or(RehearsalError::NoDestination)?;
@@ -132,8 +132,8 @@ fn try_family(
     if connect(destination).is_ok() {
         return Err(RehearsalError::NotStraight);
     }
-    redirect.beat();
     redirect.rehearse(None);
+    redirect.beat();
     if connect(destination).is_ok() {
         return Err(RehearsalError::Own);
     }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,6 +35,10 @@ use crate::target::ExecutableGlob;
 const PULSE: Duration = Duration::from_nanos(BEAT.as_nanos() as u64 / 5);
 /// Pulses between looks at namespaces.
 const LOOK: u32 = 5;
+/// Descriptors of a connection: both ends, and a pipe each way.
+const DESCRIPTORS: u64 = 6;
+/// Descriptors for all else.
+const OTHER_DESCRIPTORS: u64 = 512;
 /// Pause in accepting when there are no descriptors left.
 const STARVED: Duration = Duration::from_secs(1);
 /// Time without a new connection after which none is on its way any more.
@@ -218,6 +223,7 @@ struct Serving {
 impl Serving {
     fn start(redirect: Redirect, options: Options) -> Result<Rc<Self>, StartError> {
         let home = Home::find().map_err(|error| StartError::Home(error.to_string()))?;
+        let options = Options { max_connections: served(options.max_connections), ..options };
         let serving = Rc::new(Self {
             redirect: RefCell::new(redirect),
             covered: RefCell::new(Covered::new(home)),
@@ -394,6 +400,25 @@ impl Serving {
         report.namespaces = self.covered.borrow().counters();
         report
     }
+}
+
+/// How many connections can be served with the descriptors that the agent may have, `wanted` at
+/// most. Takes as many as it may.
+fn served(wanted: usize) -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: maximum, maximum };
+    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { maximum } else { current };
+    let Some(limit) = limit else { return wanted };
+    let possible = (limit.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS) as usize;
+    if possible < wanted {
+        tracing::warn!(
+            possible,
+            wanted,
+            "the limit of open files allows fewer connections through the proxy than \
+             --propagate-max-connections; further ones go straight"
+        );
+    }
+    possible.min(wanted)
 }
 
 /// Whether an error of `accept` is that of the connection, which is gone, and not of the agent.
