@@ -54,6 +54,7 @@ fn as_root_it_is_ready_and_lists_every_probe() -> Result<()> {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(report["backend"], "socket", "{report}");
     assert_eq!(report["btf"], true);
+    assert_eq!(report["propagation"]["works"], true, "{report}");
     assert_eq!(missing(&report), BTreeSet::new());
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     assert_eq!(report["kernel"], release.trim());
@@ -87,6 +88,7 @@ fn its_text_says_the_same() -> Result<()> {
         assert!(line.ends_with("ok"), "{line}");
     }
     assert!(text.contains("backend       socket\n"), "{text}");
+    assert!(text.contains("propagation   --propagate proxy works"), "{text}");
     assert!(text.ends_with("`tracer run` will work here.\n"), "{text}");
     Ok(())
 }
@@ -159,5 +161,27 @@ fn the_four_capabilities_are_enough_to_run() -> Result<()> {
     assert!(output.status.success(), "{report}");
     assert_eq!(missing(&report), BTreeSet::new());
     assert_eq!(report["backend"], "socket");
+    // To redirect connections takes one more.
+    let refused = report["propagation"]["refused"].as_str().unwrap_or_default();
+    assert!(refused.contains("CAP_NET_ADMIN"), "{report}");
+    let under =
+        with_capabilities(&["bpf", "perfmon", "sys_ptrace", "dac_read_search", "net_admin"]);
+    let (_, report) = json(&under)?;
+    assert_eq!(report["propagation"]["works"], true, "{report}");
+    Ok(())
+}
+
+#[test]
+fn propagation_is_refused_where_the_doctor_says_so() -> Result<()> {
+    let under = with_capabilities(&["bpf", "perfmon", "sys_ptrace", "dac_read_search"]);
+    let agent = layout::agent()?;
+    let mut words = under.iter().map(AsRef::as_ref).chain([agent.as_os_str()]);
+    let mut command = Command::new(words.next().context("no program")?);
+    command.args(words).args(["run", "--pid", &std::process::id().to_string()]);
+    let output = command.args(["--propagate", "proxy"]).output()?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8(output.stderr)?;
+    assert!(error.contains("cannot keep its promises here"), "{error}");
+    assert!(error.contains("CAP_NET_ADMIN"), "{error}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 use tracer_tests::service::{Gunicorn, Nginx};
 use tracer_tests::{
-    AgentOptions, Launcher, Rotel, Service, Spans, layout, on_each_backend, port, wait,
+    AgentOptions, Cgroup, Launcher, Rotel, Service, Spans, layout, on_each_backend, port, wait,
 };
 
 /// An nginx that answers everything, to be started.
@@ -156,33 +156,6 @@ fn which(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// A control group of the version 2 hierarchy, removed with this guard.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/mounts")?;
-        let mount = mounts.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(' ').collect();
-            (fields[2] == "cgroup2").then(|| fields[1].to_owned())
-        });
-        let directory = PathBuf::from(mount.context("no cgroup2 is mounted")?).join(name);
-        fs::create_dir(&directory).with_context(|| directory.display().to_string())?;
-        Ok(Self(directory))
-    }
-
-    fn add(&self, pid: u32) -> Result<()> {
-        Ok(fs::write(self.0.join("cgroup.procs"), pid.to_string())?)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // A group can be removed once its last process is reaped.
-        let _ = wait::until("an empty control group", || Ok(fs::remove_dir(&self.0).ok()));
-    }
-}
-
 /// Protects: a control group is selected by either way to name it, with the groups below it.
 #[test]
 fn a_control_group_and_those_below() -> Result<()> {
@@ -191,7 +164,7 @@ fn a_control_group_and_those_below() -> Result<()> {
         let name = format!("tracer-test-{}-{backend}", std::process::id());
         let group = Cgroup::new(&name)?;
         let below = Cgroup::new(&format!("{name}/below"))?;
-        let absolute = group.0.to_string_lossy().into_owned();
+        let absolute = group.directory().to_string_lossy().into_owned();
         for path in [name.clone(), absolute] {
             let mut inside = Launcher::start()?;
             let mut deeper = Launcher::start()?;

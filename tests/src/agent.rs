@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
@@ -90,6 +91,12 @@ impl AgentOptions {
     #[must_use]
     pub fn exe(self, glob: &str) -> Self {
         self.argument("--exe").argument(glob)
+    }
+
+    /// Sends connections of the targets through the agent's proxy, those over loopback as well.
+    #[must_use]
+    pub fn propagate(self) -> Self {
+        self.argument("--propagate").argument("proxy").argument("--propagate-loopback")
     }
 
     /// Adds any other command-line argument.
@@ -229,6 +236,18 @@ impl Agent {
         self.process.pid()
     }
 
+    /// Signals it.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Kills it without notice, and waits until it is gone.
+    pub fn kill(mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.process.wait(STOP_PATIENCE)?;
+        Ok(())
+    }
+
     /// A directory that lives as long as the agent.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -294,7 +313,13 @@ impl Agent {
 
     /// Stops it as an operator would, with `SIGTERM`: it detaches, flushes and reports.
     pub fn stop(mut self) -> Result<Finished> {
-        let status = self.process.terminate(STOP_PATIENCE)?;
+        self.process.terminate(STOP_PATIENCE)?;
+        self.ended()
+    }
+
+    /// As [`Agent::stop`], of one that was told to stop already.
+    pub fn ended(mut self) -> Result<Finished> {
+        let status = self.process.wait(STOP_PATIENCE)?;
         let log = self.log();
         ensure!(status.success(), "the agent ended with {status}:\n{log}");
         let report = Report::in_log(&log).with_context(|| format!("log of the agent:\n{log}"))?;

@@ -10,12 +10,14 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod cgroup;
 pub mod conversation;
 mod expect;
 pub mod http;
 mod launcher;
 pub mod layout;
 pub mod message;
+mod mirror;
 mod namespace;
 pub mod port;
 mod process;
@@ -27,8 +29,10 @@ pub mod wait;
 pub mod wire;
 
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
+pub use cgroup::Cgroup;
 pub use expect::{Expected, check_resource, check_short_lived};
 pub use launcher::{Background, Launcher, Output, curl_user_agent};
+pub use mirror::Mirror;
 pub use namespace::Namespace;
 pub use process::Process;
 pub use rotel::Rotel;

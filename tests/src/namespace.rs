@@ -1,11 +1,15 @@
 //! A network namespace of a test's own.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Command;
+use std::os::fd::AsFd as _;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -45,6 +49,63 @@ impl Namespace {
         ip(&["-n", name, "address", "add", &subnet(2), "dev", &far])?;
         ip(&["-n", name, "link", "set", &far, "up"])?;
         Ok(address(2).into())
+    }
+
+    /// Joins two of them by a pair of virtual devices; gives the address of the other one.
+    pub fn connect(&self, other: &Self) -> Result<IpAddr> {
+        let (near, far) = (format!("to{}", other.number), format!("to{}", self.number));
+        // Nobody else is on this network: pairs of addresses need only differ within a test.
+        let address = |host| format!("198.51.100.{}", other.number % 60 * 4 + host);
+        let (name, others) = (self.name.as_str(), other.name.as_str());
+        ip(&["-n", name, "link", "add", &near, "type", "veth", "peer", &far, "netns", others])?;
+        for (name, device, host) in [(name, &near, 1), (others, &far, 2)] {
+            ip(&["-n", name, "address", "add", &format!("{}/30", address(host)), "dev", device])?;
+            ip(&["-n", name, "link", "set", device, "up"])?;
+        }
+        Ok(address(2).parse()?)
+    }
+
+    /// Makes what listens on loopback inside reachable at all addresses, as container runtimes do.
+    pub fn publish(&self) -> Result<()> {
+        self.in_it(|| {
+            let localnet = "/proc/sys/net/ipv4/conf/all/route_localnet";
+            std::fs::write(localnet, "1").with_context(|| format!("cannot write {localnet}"))
+        })?;
+        self.nft(
+            "table ip published {\n chain in {\n type nat hook prerouting priority -100;\n \
+             ip daddr != 127.0.0.0/8 dnat to 127.0.0.1\n }\n}\n",
+        )
+    }
+
+    /// Does something on a thread inside; processes that it starts are inside, too.
+    pub fn in_it<T: Send>(&self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let file = std::fs::File::open(format!("/run/netns/{}", self.name))?;
+        let inside = || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            action()
+        };
+        thread::scope(|scope| scope.spawn(inside).join().expect("tests do not panic inside"))
+    }
+
+    /// Has the kernel track connections inside, as for a firewall.
+    pub fn track_connections(&self) -> Result<()> {
+        self.nft(
+            "table inet tracking {\n chain out {\n type filter hook output priority 0;\n \
+             ct state new accept\n }\n}\n",
+        )
+    }
+
+    fn nft(&self, rules: &str) -> Result<()> {
+        let mut command = self.command("nft");
+        let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        nft.stdin.take().context("a pipe was asked for")?.write_all(rules.as_bytes())?;
+        ensure!(nft.wait()?.success(), "nft refused its rules");
+        Ok(())
+    }
+
+    /// The words before a command line that make it run inside.
+    pub fn words(&self) -> Vec<String> {
+        vec!["nsenter".to_owned(), self.option(), "--".to_owned()]
     }
 
     /// A command that will run inside.

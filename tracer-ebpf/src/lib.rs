@@ -7,6 +7,7 @@
 #![no_std]
 
 pub mod python;
+pub mod redirect;
 
 /// What a ring record is; the first byte of its [`RecordHeader`].
 pub mod record {
@@ -94,6 +95,8 @@ pub mod process_flag {
     pub const ANNOUNCED: u8 = 1;
     /// Children inherit the verdict, and `exec` does not clear it.
     pub const LINEAGE: u8 = 2;
+    /// Its connections may be redirected. Children have it from their parent until they `exec`.
+    pub const PROPAGATE: u8 = 4;
 }
 
 /// Runtimes that schedule tasks of their own on threads; [`RuntimeLayout::kind`] and

@@ -19,9 +19,12 @@ use crate::maps::{
 };
 use crate::offsets::at;
 use crate::processes::{is_selected_port, may_be_target, select_by_port};
+use crate::redirect_alarm;
 use crate::state::{AddressedSocket, Socket, TypedSocket, state_of};
 use crate::transfer::{holds_unread, inode_of};
 
+/// What a process passes on to those it forks.
+const INHERITED: u8 = process_flag::LINEAGE | process_flag::PROPAGATE;
 const SYN_SENT: i32 = 2;
 const FIN_WAIT1: i32 = 4;
 const CLOSE: i32 = 7;
@@ -181,7 +184,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         && state.flags & process_flag::LINEAGE != 0
     {
         let inherited =
-            ProcessState { flags: process_flag::LINEAGE, runtime: runtime::NONE, ..state };
+            ProcessState { flags: state.flags & INHERITED, runtime: runtime::NONE, ..state };
         let _ = PROCESS_TABLE.insert(child, inherited, 0);
     }
     0
@@ -221,6 +224,9 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let tgid = (thread >> 32) as u32;
     if tgid != thread as u32 {
         return 0;
+    }
+    if u64::from(tgid) == at::AGENT_TGID() {
+        redirect_alarm::agent_exits();
     }
     // SAFETY: copied at once.
     let Some(state) = unsafe { PROCESS_TABLE.get(tgid) }.copied() else {

@@ -1,7 +1,8 @@
 //! The kernel half: which bytes moved on which socket, for whom, and when.
 //!
 //! Two interchangeable sources of the same records, [`sockets`] (socket tracepoints) and
-//! [`syscalls`] (system-call exit), and [`lifecycle`] for processes and connection ends.
+//! [`syscalls`] (system-call exit), and [`lifecycle`] for processes and connection ends. On
+//! request, `redirect_*` sends connections to the agent's proxy.
 //! Knows nothing of HTTP beyond "could these be the first bytes of a message".
 
 #![no_std]
@@ -17,6 +18,11 @@ mod maps;
 mod offsets;
 mod payload;
 mod processes;
+mod redirect_alarm;
+mod redirect_answers;
+mod redirect_connect;
+mod redirect_handshake;
+mod redirect_maps;
 mod sniff;
 mod sockets;
 mod state;

@@ -30,7 +30,7 @@ macro_rules! offsets {
 offsets! {
     SOCK_FAMILY, SOCK_FLAGS, SOCK_NUM, SOCK_DPORT, SOCK_DADDR, SOCK_RCV_SADDR, SOCK_NET,
     SOCK_V6_DADDR, SOCK_V6_RCV_SADDR, SOCK_TYPE, SOCK_PROTOCOL, SOCK_ERR, SOCK_SHUTDOWN,
-    SOCK_SOCKET, NET_INUM,
+    SOCK_SOCKET, SOCK_BACKLOG, SOCK_MAX_BACKLOG, SOCK_COOKIE, NET_INUM,
     TCP_WRITE_SEQ, TCP_SND_NXT, TCP_COPIED_SEQ, TCP_RCV_NXT, TCP_MSTAMP,
     UNIX_ADDR, UNIX_PEER, UNIX_ADDR_LEN, UNIX_ADDR_NAME,
     SOCKET_SK, SOCKET_FILE, FILE_INODE, FILE_PRIVATE, INODE_INO, INODE_MODE,
@@ -52,4 +52,8 @@ offsets! {
     WAKE_BYTES,
     /// State is kept in the `CONNECTIONS` map (non-zero) or in socket storage.
     STATE_IN_MAP,
+    /// Non-zero if connections may be redirected.
+    REDIRECTS,
+    /// Non-zero if only processes with the `PROPAGATE` flag are redirected.
+    REDIRECT_CHOSEN,
 }

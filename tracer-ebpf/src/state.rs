@@ -7,11 +7,13 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_sk_storage_get,
     bpf_skc_to_tcp_sock,
 };
+use tracer_ebpf::redirect::Redirected;
 use tracer_ebpf::{ConnState, Counter};
 
 use crate::kernel::read;
 use crate::maps::{CONN_IDS, CONNECTIONS, SOCKETS, count};
 use crate::offsets::at;
+use crate::redirect_maps::{DESTINATIONS, redirected};
 
 const STORAGE_CREATE: u64 = 1;
 
@@ -25,6 +27,8 @@ pub(crate) trait Socket: Copy {
     fn create(&self) -> *mut ConnState;
     /// Reads a field of `struct sock`, or of `struct tcp_sock` if this came from [`Socket::as_tcp`].
     fn field<T: Copy + Default>(&self, offset: u64) -> T;
+    /// Where it was to go, if its connection was redirected.
+    fn destination(&self) -> Option<&'static Redirected>;
     /// How often the current thread has waited for something in its life.
     fn waits() -> u32;
     /// The same socket, if it has TCP sequence numbers (not so Unix sockets and multipath TCP).
@@ -56,6 +60,11 @@ impl Socket for TypedSocket {
     fn field<T: Copy + Default>(&self, offset: u64) -> T {
         // SAFETY: the offset is that of a field of this type, by the loader; the socket is alive.
         unsafe { self.0.cast::<u8>().add(offset as usize).cast::<T>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> Option<&'static Redirected> {
+        redirected(self.0).map(|destination| &*destination)
     }
 
     #[inline(always)]
@@ -120,6 +129,13 @@ impl Socket for AddressedSocket {
     #[inline(always)]
     fn field<T: Copy + Default>(&self, offset: u64) -> T {
         read(self.address + offset).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> Option<&'static Redirected> {
+        let cookie = self.field::<u64>(at::SOCK_COOKIE());
+        // SAFETY: entries are written before the socket carries any bytes, and then left alone.
+        unsafe { DESTINATIONS.get(cookie) }
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@ use core::ffi::c_void;
 use core::mem::offset_of;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use tracer_ebpf::redirect::Redirected;
 use tracer_ebpf::{
     ConnState, Counter, OpenRecord, RecordHeader, TaskKey, UNIX_PATH, close, direction, end_known,
     phase, record, runtime, setting,
@@ -122,7 +123,7 @@ pub(crate) fn observe<S: Socket>(
         return;
     }
     if state.opened == 0 {
-        if !open(socket.address(), state, time, scratch) {
+        if !open(socket, state, time, scratch) {
             count(Counter::RingFullOpen, 1);
             count(Counter::RingFullData, 1);
             count(Counter::RingFullBytes, u64::from(scratch.transfer.len()));
@@ -325,7 +326,8 @@ fn receive_end<S: Socket>(socket: S, state: &mut ConnState) {
 
 /// Announces the connection's ends.
 #[inline(always)]
-fn open(socket: u64, state: &ConnState, time: u64, scratch: &mut Scratch) -> bool {
+fn open<S: Socket>(from: S, state: &ConnState, time: u64, scratch: &mut Scratch) -> bool {
+    let socket = from.address();
     let family = read::<u16>(socket + at::SOCK_FAMILY()).unwrap_or(0);
     let net = read::<u64>(socket + at::SOCK_NET()).unwrap_or(0);
     let event = &mut scratch.open;
@@ -361,11 +363,27 @@ fn open(socket: u64, state: &ConnState, time: u64, scratch: &mut Scratch) -> boo
     if family != UNIX {
         event.local_port = read(socket + at::SOCK_NUM()).unwrap_or(0);
         event.remote_port = u16::from_be(read(socket + at::SOCK_DPORT()).unwrap_or(0));
+        if at::REDIRECTS() != 0
+            && let Some(destination) = from.destination()
+        {
+            name_destination(event, destination);
+        }
     }
     // Only Unix sockets have what follows the addresses.
     let size =
         if family == UNIX { size_of::<OpenRecord>() } else { offset_of!(OpenRecord, local_path) };
     emit::output((&raw const *event).cast(), size as u64)
+}
+
+/// The other end of a redirected connection is where the process meant to go, not the agent.
+#[inline(always)]
+fn name_destination(event: &mut OpenRecord, destination: &Redirected) {
+    event.remote_port = destination.port;
+    if event.family == INET {
+        event.remote[..4].copy_from_slice(&destination.address[12..]);
+    } else {
+        event.remote = destination.address;
+    }
 }
 
 #[inline(always)]

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
-use crate::capture::{Capture, ConnectionVerdict};
+use crate::capture::{Capture, ConnectionVerdict, Treatment};
 use crate::conn::Verdict;
 use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
 use crate::export::SpanSink;
 use crate::layout::{Finder, Found};
 use crate::pipeline::{Output, Pipeline};
-use crate::propagation::Desk;
+use crate::propagation::{self, Desk};
+use crate::proxy::redirect::Targets;
 use crate::recording::{Entry, WriteError, Writer};
 use crate::target::{Decision, Resolver, Scanner, Selection, Why};
 
@@ -47,14 +48,32 @@ pub struct Agent<'a> {
     /// Connections of which the kernel half is to be told that they speak HTTP, if they last.
     follow: FxHashSet<ConnId>,
     layouts: Finder,
-    /// Where the proxy asks for the contexts of calls.
-    desk: Option<Desk>,
+    propagation: Propagation,
     last_tick: KernelTime,
     last_settle: KernelTime,
 }
 
+/// What carries trace context to other hosts, if anything does.
+#[derive(Default)]
+pub struct Propagation {
+    /// Is told of targets when their connections may be redirected.
+    pub targets: Option<Targets>,
+    /// Where the proxy asks for the contexts of calls.
+    pub desk: Option<Desk>,
+}
+
 /// Where a recording goes.
 pub type Recorder = Writer<std::io::BufWriter<std::fs::File>>;
+
+/// What is left of an agent, for the final report.
+pub struct Stopped {
+    /// Still attached.
+    pub capture: Capture,
+    /// With its counts.
+    pub pipeline: Pipeline,
+    /// What became of questions for contexts, if somebody could ask.
+    pub contexts: Option<propagation::Counts>,
+}
 
 /// Why the agent stopped early.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +98,9 @@ impl<'a> Agent<'a> {
         selection: &'a Selection,
         sink: SpanSink,
         log: Option<Recorder>,
-        desk: Option<Desk>,
+        propagation: Propagation,
     ) -> Result<Self, AgentError> {
-        if let Some(desk) = &desk {
+        if let Some(desk) = &propagation.desk {
             capture.attend(desk.bell())?;
         }
         let now = Capture::now();
@@ -96,11 +115,14 @@ impl<'a> Agent<'a> {
             untargeted: FxHashSet::default(),
             follow: FxHashSet::default(),
             layouts,
-            desk,
+            propagation,
             last_tick: now,
             last_settle: now,
         };
         agent.decide_running_processes()?;
+        if let Some(targets) = &agent.propagation.targets {
+            targets.settle();
+        }
         agent.follow_running_tasks();
         Ok(agent)
     }
@@ -131,7 +153,10 @@ impl<'a> Agent<'a> {
                 return Ok(());
             }
             for (pid, decision) in running {
-                self.capture.decide_process(pid, decision.traced, lineage(&decision))?;
+                self.capture.decide_process(
+                    pid,
+                    treatment(pid, &decision, self.propagation.targets.as_ref()),
+                )?;
                 if decision.traced {
                     self.layouts.ask(pid);
                 }
@@ -143,10 +168,10 @@ impl<'a> Agent<'a> {
 
     /// Runs until `stop` is set, then takes what is left in the ring and gives the parts back for
     /// the final report.
-    pub fn run(mut self, stop: &AtomicBool) -> Result<(Capture, Pipeline), AgentError> {
+    pub fn run(mut self, stop: &AtomicBool) -> Result<Stopped, AgentError> {
         let mut outputs = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            if let Some(desk) = &mut self.desk {
+            if let Some(desk) = &mut self.propagation.desk {
                 desk.collect();
             }
             let drained = self.step(&mut outputs)?;
@@ -162,12 +187,13 @@ impl<'a> Agent<'a> {
         if let Some(log) = self.log.take() {
             log.finish()?;
         }
-        Ok((self.capture, self.pipeline))
+        let contexts = self.propagation.desk.map(|desk| desk.counts());
+        Ok(Stopped { capture: self.capture, pipeline: self.pipeline, contexts })
     }
 
     /// Answers what was asked before the last drain; returns whether something is left to answer.
     fn answer(&mut self, outputs: &mut Vec<Output>) -> bool {
-        let Some(desk) = &mut self.desk else { return false };
+        let Some(desk) = &mut self.propagation.desk else { return false };
         let left = desk.answer(&mut self.pipeline, outputs);
         self.apply(outputs);
         left
@@ -204,6 +230,9 @@ impl<'a> Agent<'a> {
                     exited.push(*pid);
                 }
                 Event::Data(data) if untargeted.contains(&data.pid) => return,
+                Event::Connecting(connecting) => {
+                    tracing::debug!(conn = ?connecting.conn, pid = connecting.pid.0, "connecting");
+                }
                 Event::Closed(closed) if closed.kind == CloseKind::Gone => gone.push(closed.conn),
                 _ => {}
             }
@@ -217,7 +246,10 @@ impl<'a> Agent<'a> {
             return Err(error.into());
         }
         for (pid, decision) in decisions {
-            self.capture.decide_seen_process(pid, decision.traced, lineage(&decision));
+            self.capture.decide_seen_process(
+                pid,
+                treatment(pid, &decision, self.propagation.targets.as_ref()),
+            );
         }
         for pid in exited {
             self.capture.forget_tasks(pid);
@@ -291,6 +323,16 @@ fn record(
         }
     }
     step(log)
+}
+
+/// What a decision means for the kernel half, and for those who wait for targets.
+fn treatment(pid: Pid, decision: &Decision, propagation: Option<&Targets>) -> Treatment {
+    let targets = propagation.filter(|_| decision.traced);
+    Treatment {
+        trace: decision.traced,
+        lineage: lineage(decision),
+        propagate: targets.is_some_and(|targets| targets.appeared(pid)),
+    }
 }
 
 /// Whether a verdict extends to what the process starts.

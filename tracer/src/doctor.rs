@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::capture::{Backend, ProbeCheck, check_probes};
+use crate::proxy::redirect;
 
 /// A capability with what it is needed for, and the bit it has in `CapEff`.
 const CAPABILITIES: &[(&str, u32, &str)] = &[
@@ -44,6 +45,19 @@ pub struct Report {
     pub probe_failure: Option<String>,
     /// The backend `run` would choose.
     pub backend: Option<Backend>,
+    /// Whether `--propagate proxy` would work.
+    pub propagation: Propagation,
+}
+
+/// Whether connections can be sent through the agent.
+#[derive(Clone, Debug, Serialize)]
+pub struct Propagation {
+    /// Tried and found to work.
+    pub works: bool,
+    /// Over IPv6 as well.
+    pub ipv6: bool,
+    /// Why it does not.
+    pub refused: Option<String>,
 }
 
 /// A capability the agent lacks.
@@ -90,12 +104,36 @@ impl Report {
             probes,
             probe_failure,
             backend,
+            propagation: Propagation::of_this_system(backend),
         }
     }
 
     /// Whether `run` would work.
     pub fn ready(&self) -> bool {
         self.backend.is_some()
+    }
+}
+
+impl Propagation {
+    fn of_this_system(backend: Option<Backend>) -> Self {
+        let Some(backend) = backend else {
+            let reason = "no process can be watched, see the probes";
+            return Self { works: false, ipv6: false, refused: Some(reason.to_owned()) };
+        };
+        match redirect::check(backend) {
+            Ok(rehearsal) => Self { works: true, ipv6: rehearsal.v6, refused: None },
+            Err(error) => Self { works: false, ipv6: false, refused: Some(error.to_string()) },
+        }
+    }
+}
+
+impl fmt::Display for Propagation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.refused, self.ipv6) {
+            (None, true) => f.write_str("--propagate proxy works"),
+            (None, false) => f.write_str("--propagate proxy works, for IPv4 alone"),
+            (Some(reason), _) => write!(f, "--propagate proxy does not work: {reason}"),
+        }
     }
 }
 
@@ -197,6 +235,7 @@ impl fmt::Display for Report {
             Some(backend) => writeln!(f, "backend       {}", backend.name())?,
             None => writeln!(f, "backend       none works")?,
         }
+        writeln!(f, "propagation   {}", self.propagation)?;
         match (self.ready(), self.missing_capabilities.is_empty()) {
             (true, true) => write!(f, "`tracer run` will work here."),
             (true, false) => write!(

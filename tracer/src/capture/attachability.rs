@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::kernel_types::KernelTypes;
 use super::loader::{
-    Backend, LIFECYCLE, LoadError, Options, Unknown, attach, load_backend, load_object,
+    Backend, LIFECYCLE, LoadError, Options, Redirecting, Unknown, attach, load_backend, load_object,
 };
+use super::redirect::{Groups, Redirect, RedirectError, RedirectScope};
 
 /// Smallest useful ring; nothing is read from it.
 const RING_BYTES: u32 = 64 * 1024;
@@ -59,6 +60,20 @@ pub fn check_probes() -> Result<Vec<ProbeCheck>, LoadError> {
     Ok(checks)
 }
 
+/// Attaches the redirect for nobody, so that it can be tried.
+pub fn redirect_alone(
+    backend: Backend,
+    scope: &RedirectScope,
+    groups: &Groups,
+) -> Result<Redirect, RedirectError> {
+    let types = KernelTypes::of_running_kernel().map_err(LoadError::from)?;
+    let btf = Btf::from_sys_fs().map_err(LoadError::from)?;
+    let options = Options { redirect: Some(Redirecting::default()), ..options(backend) };
+    let mut object = load_object(&options, backend, &types, &btf)?;
+    // Links keep what they attach.
+    Redirect::load(&mut object, scope, groups)
+}
+
 fn check(
     backend: Backend,
     probe: super::loader::Probe,
@@ -80,5 +95,6 @@ fn options(backend: Backend) -> Options {
         unknown: Unknown::Skip,
         ports: Vec::new(),
         cgroups: Vec::new(),
+        redirect: None,
     }
 }

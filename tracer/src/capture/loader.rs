@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use aya::maps::{Array, CgroupArray, HashMap as BpfHashMap, MapError};
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use tracer_ebpf::redirect::HANDSHAKES;
 use tracer_ebpf::{setting, verdict};
 
 use super::kernel_types::{KernelTypes, KernelTypesError};
@@ -98,6 +99,15 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Processes in these version 2 cgroups, or below, are targets.
     pub cgroups: Vec<PathBuf>,
+    /// Prepare for [`super::Capture::redirect`].
+    pub redirect: Option<Redirecting>,
+}
+
+/// What has to be known of the redirect when programs are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redirecting {
+    /// Only processes that [`super::Capture::decide_process`] marks are redirected.
+    pub only_chosen: bool,
 }
 
 /// Why capture could not start.
@@ -157,7 +167,7 @@ pub enum LoadError {
 }
 
 /// The innermost reason of a program error, without the verifier's log.
-fn describe(error: &ProgramError) -> String {
+pub(super) fn describe(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
@@ -165,6 +175,7 @@ fn describe(error: &ProgramError) -> String {
                 !line.is_empty()
                     && !line.starts_with("processed ")
                     && !line.starts_with("verification time")
+                    && !line.starts_with("stack depth")
             });
             match last {
                 Some(line) => format!("{io_error} ({line})"),
@@ -232,6 +243,10 @@ pub(super) fn load_object(
     let addressed = if backend == Backend::Syscall { options.max_connections } else { 1 };
     loader.map_max_entries("CONNECTIONS", addressed);
     loader.map_max_entries("VERDICTS", options.max_connections);
+    // Nor is there room for destinations if no connection is redirected.
+    let redirects = options.redirect.is_some();
+    loader.map_max_entries("HANDSHAKES", if redirects { HANDSHAKES } else { 1 });
+    loader.map_max_entries("DESTINATIONS", if redirects { addressed } else { 1 });
     // Without the count the kernel half would find no slot; one for every id it can have.
     let processors = aya::util::nr_cpus().map_or(MAX_PROCESSORS, |count| count as u32);
     loader.map_max_entries("SEND_SCRATCH", processors);
@@ -319,6 +334,8 @@ fn constants(
         ("PORT_SELECTION", u32::from(!options.ports.is_empty())),
         ("WAKE_BYTES", options.ring_bytes / 2),
         ("STATE_IN_MAP", u32::from(backend == Backend::Syscall)),
+        ("REDIRECTS", u32::from(options.redirect.is_some())),
+        ("REDIRECT_CHOSEN", u32::from(options.redirect.is_some_and(|it| it.only_chosen))),
     ]);
     Ok(constants)
 }
@@ -338,6 +355,9 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("SOCK_ERR", "sock", "sk_err"),
     ("SOCK_SHUTDOWN", "sock", "sk_shutdown"),
     ("SOCK_SOCKET", "sock", "sk_socket"),
+    ("SOCK_BACKLOG", "sock", "sk_ack_backlog"),
+    ("SOCK_MAX_BACKLOG", "sock", "sk_max_ack_backlog"),
+    ("SOCK_COOKIE", "sock", "__sk_common.skc_cookie"),
     ("NET_INUM", "net", "ns.inum"),
     ("TCP_WRITE_SEQ", "tcp_sock", "write_seq"),
     ("TCP_SND_NXT", "tcp_sock", "snd_nxt"),

@@ -6,6 +6,7 @@ mod decode;
 mod kernel_types;
 mod loader;
 mod losses;
+mod redirect;
 mod rehearsal;
 mod runtimes;
 mod unix_sockets;
@@ -22,10 +23,14 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use tracer_ebpf::{phase, process_flag, setting, verdict};
 
-pub use attachability::{ProbeCheck, check_probes};
+pub use attachability::{ProbeCheck, check_probes, redirect_alone};
 pub use kernel_types::KernelTypesError;
-pub use loader::{Backend, LoadError, Options, Unknown};
+pub use loader::{Backend, LoadError, Options, Redirecting, Unknown};
 pub use losses::KernelCounters;
+pub use redirect::{
+    AddressRange, BEAT, Groups, Handed, Netns, Range, Redirect, RedirectCounters, RedirectError,
+    RedirectScope,
+};
 
 use runtimes::Runtimes;
 use unix_sockets::{Look, UnixSockets};
@@ -51,11 +56,22 @@ pub enum ConnectionVerdict {
     Ignore,
 }
 
+/// What the kernel half shall do with a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// It is a target.
+    pub trace: bool,
+    /// Its future children are targets if it is, and `exec` does not change that.
+    pub lineage: bool,
+    /// Its connections may be redirected where only chosen ones are.
+    pub propagate: bool,
+}
+
 /// A running capture. Dropping it detaches everything: links are held by descriptor only.
 pub struct Capture {
     backend: Backend,
     /// Holds the links; the maps below were taken out of it.
-    _object: Ebpf,
+    object: Ebpf,
     ring: RingBuf<MapData>,
     attention: OwnedFd,
     settings: Array<MapData, u32>,
@@ -91,7 +107,7 @@ impl Capture {
         let counters = take("COUNTERS")?.try_into().map_err(map_error("COUNTERS"))?;
         Ok(Self {
             backend,
-            _object: object,
+            object,
             ring,
             attention,
             settings,
@@ -106,6 +122,17 @@ impl Capture {
             unix_sockets: UnixSockets::default(),
             last_look: KernelTime::default(),
         })
+    }
+
+    /// Loads the programs that send connections of traced processes to the agent, and attaches
+    /// them to the control groups. Nothing is redirected before [`Redirect::beat`]. Once only, and
+    /// only if [`Options::redirect`] said so.
+    pub fn redirect(
+        &mut self,
+        scope: &RedirectScope,
+        groups: &Groups,
+    ) -> Result<Redirect, RedirectError> {
+        Redirect::load(&mut self.object, scope, groups)
     }
 
     /// Which backend was chosen.
@@ -178,36 +205,31 @@ impl Capture {
         Some((self.unix_sockets.look(), now))
     }
 
-    /// Tells the kernel half whether a process that it has not seen is a target. With `lineage`,
-    /// its future children are too, and `exec` does not change that.
-    pub fn decide_process(
-        &mut self,
-        pid: Pid,
-        trace: bool,
-        lineage: bool,
-    ) -> Result<(), LoadError> {
-        self.write_process(pid, trace, lineage, ANY)
+    /// Tells the kernel half what to do with a process that it has not seen.
+    pub fn decide_process(&mut self, pid: Pid, treatment: Treatment) -> Result<(), LoadError> {
+        self.write_process(pid, treatment, ANY)
             .map_err(|source| LoadError::Map { map: "PROCESSES", source: Box::new(source) })
     }
 
     /// Answers an [`Event::Process`]. Does nothing if the process is gone by now: an entry would
     /// outlive it, and be taken for that of the next process with its id.
-    pub fn decide_seen_process(&mut self, pid: Pid, trace: bool, lineage: bool) {
+    pub fn decide_seen_process(&mut self, pid: Pid, treatment: Treatment) {
         // The only failure of an update in place is that there is nothing to update.
-        let _ = self.write_process(pid, trace, lineage, EXISTING);
+        let _ = self.write_process(pid, treatment, EXISTING);
     }
 
     fn write_process(
         &mut self,
         pid: Pid,
-        trace: bool,
-        lineage: bool,
+        treatment: Treatment,
         flags: u64,
     ) -> Result<(), MapError> {
-        let verdict = if trace { verdict::TRACE } else { verdict::SKIP };
+        let verdict = if treatment.trace { verdict::TRACE } else { verdict::SKIP };
         let [_, flags_before, runtime, _] = self.processes.get(&pid.0, 0).unwrap_or_default();
-        let lineage = if lineage { process_flag::LINEAGE } else { 0 };
-        let state = [verdict, (flags_before & process_flag::ANNOUNCED) | lineage, runtime, 0];
+        let lineage = if treatment.lineage { process_flag::LINEAGE } else { 0 };
+        let propagate = if treatment.propagate { process_flag::PROPAGATE } else { 0 };
+        let kept = flags_before & process_flag::ANNOUNCED;
+        let state = [verdict, kept | lineage | propagate, runtime, 0];
         self.processes.insert(pid.0, state, flags)?;
         self.bump_epoch();
         Ok(())

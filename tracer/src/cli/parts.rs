@@ -1,13 +1,14 @@
 //! Builds the library's parts from command-line options.
 
 use anyhow::{Context as _, Result};
-use tracer::capture::{self, Unknown};
+use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
 use tracer::config::{Backend, CaptureOptions, ExportOptions, LinkOptions, SpanOptions};
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
 use tracer::export::{self, ExportHandle, SpanSink};
 use tracer::pipeline::Pipeline;
+use tracer::proxy::redirect::{self, Rehearsal};
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
 use tracer::trace::route::RoutePattern;
@@ -16,6 +17,7 @@ use tracer::trace::{self, SpanBuilder};
 /// Capture options of a selection.
 pub(crate) fn capture_options(
     options: &CaptureOptions,
+    redirect: Option<Redirecting>,
     selectors: &Selectors,
     selection: &Selection,
     resolver: &Resolver,
@@ -43,7 +45,33 @@ pub(crate) fn capture_options(
         } else {
             selection.cgroup_directories(resolver)
         },
+        redirect,
     }
+}
+
+/// The redirect, attached and tried, if it is asked for.
+pub(crate) fn redirect(
+    capture: &mut Capture,
+    options: Option<&redirect::Options>,
+    selectors: &Selectors,
+    selection: &Selection,
+    resolver: &Resolver,
+) -> Result<Option<Redirect>> {
+    let Some(options) = options else { return Ok(None) };
+    let by_groups_alone = !selection.is_all()
+        && selectors.ports.is_empty()
+        && selectors.pids.is_empty()
+        && selectors.executables.is_empty();
+    let selected =
+        if selection.is_all() { Vec::new() } else { selection.cgroup_directories(resolver) };
+    let mut attached = || -> Result<Redirect> {
+        let scope = options.scope.resolve()?;
+        let groups = redirect::attachment(&selected, by_groups_alone)?;
+        let mut redirect = capture.redirect(&scope, &groups)?;
+        Rehearsal::perform(&mut redirect)?;
+        Ok(redirect)
+    };
+    attached().map(Some).context("--propagate proxy cannot keep its promises here")
 }
 
 /// The sans-IO core.

@@ -57,7 +57,7 @@ pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     sink.submit(spans(&mut outputs));
 
     let delivered = exporters.shutdown(FLUSH);
-    Report::new(&pipeline, &delivered, None).print(&delivered);
+    Report::new(&pipeline, &delivered, None, None).print(&delivered);
     match damage {
         None => Ok(ExitCode::SUCCESS),
         Some(error) => Err(error).with_context(|| path.to_string()),

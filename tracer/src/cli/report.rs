@@ -8,6 +8,8 @@ use tracer::conn;
 use tracer::export::ExportReport;
 use tracer::link::{self, Tally};
 use tracer::pipeline::Pipeline;
+use tracer::propagation;
+use tracer::proxy::redirect::ProxyReport;
 
 /// Marks the line that programs read.
 const PREFIX: &str = "report: ";
@@ -41,6 +43,16 @@ pub(crate) struct Report {
     /// What the kernel half counted; absent in a replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<KernelCounters>,
+    /// What became of connections, if they were propagated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    propagation: Option<Propagation>,
+}
+
+#[derive(Debug, Serialize)]
+struct Propagation {
+    #[serde(flatten)]
+    proxy: ProxyReport,
+    contexts: propagation::Counts,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,6 +67,7 @@ impl Report {
         pipeline: &Pipeline,
         export: &ExportReport,
         captured: Option<(Backend, KernelCounters)>,
+        propagation: Option<(ProxyReport, propagation::Counts)>,
     ) -> Self {
         let (core, processes) = (pipeline.counts(), pipeline.process_counts());
         let mut losses = core.lost_exchanges.clone();
@@ -97,6 +110,7 @@ impl Report {
                 evicted: processes.evicted,
             },
             kernel,
+            propagation: propagation.map(|(proxy, contexts)| Propagation { proxy, contexts }),
         }
     }
 
@@ -114,6 +128,21 @@ impl Report {
         }
         for (reason, exchanges) in &self.losses {
             eprintln!("tracer: {exchanges} exchanges lost: {reason}");
+        }
+        if let Some(propagation) = &self.propagation {
+            let Propagation { proxy, contexts } = propagation;
+            let straight = &proxy.connects.straight;
+            eprintln!("tracer: {} connections went through the proxy", proxy.accepted);
+            for (event, count) in &proxy.forwarder {
+                eprintln!("tracer: {count} times in the proxy: {event}");
+            }
+            eprintln!(
+                "tracer: {} calls sent on below a request, {} as roots, {} with their own context",
+                contexts.linked, contexts.roots, contexts.kept
+            );
+            for (reason, connections) in straight {
+                eprintln!("tracer: {connections} connections went straight: {reason}");
+            }
         }
         match serde_json::to_string(self) {
             Ok(line) => eprintln!("{PREFIX}{line}"),

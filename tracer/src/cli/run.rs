@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tracer::agent::{Agent, Recorder};
-use tracer::capture::Capture;
+use tracer::agent::{Agent, Propagation, Recorder, Stopped};
+use tracer::capture::{Capture, Redirecting};
 use tracer::config::{
-    CaptureOptions, ExportOptions, LinkOptions, RecordOptions, RunOptions, SpanOptions,
-    TargetOptions,
+    CaptureOptions, ExportOptions, LinkOptions, PropagateOptions, RecordOptions, RunOptions,
+    SpanOptions, TargetOptions,
 };
 use tracer::event::{ClockOffset, Pid};
+use tracer::propagation;
+use tracer::proxy::Linked;
+use tracer::proxy::redirect::Proxy;
 use tracer::recording::{Header, Writer, create};
-use tracer::target::{Processes, Resolver, Selection};
+use tracer::target::{ExecutableGlob, Processes, Resolver, Selection};
 
 use super::parts;
 use super::report::Report;
@@ -26,8 +29,8 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
     let clock = Capture::clock_offset();
-    let RunOptions { target, capture, link, span, export } = options;
-    trace(target, capture, (link, span), export, clock, None)
+    let RunOptions { target, capture, link, propagate, span, export } = options;
+    trace(target, capture, propagate, (link, span), export, clock, None)
 }
 
 pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
@@ -38,12 +41,14 @@ pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
     let log = Writer::new(file, &header)?;
     let spans = (&LinkOptions::default(), &SpanOptions::default());
     let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
-    trace(&options.target, &options.capture, spans, &export, clock, Some(log))
+    let propagate = PropagateOptions::default();
+    trace(&options.target, &options.capture, &propagate, spans, &export, clock, Some(log))
 }
 
 fn trace(
     target: &TargetOptions,
     capture: &CaptureOptions,
+    propagate: &PropagateOptions,
     (links, spans): (&LinkOptions, &SpanOptions),
     export: &ExportOptions,
     clock: ClockOffset,
@@ -53,8 +58,13 @@ fn trace(
     let selectors = target.selectors();
     let selection = Selection::new(&selectors, Pid(std::process::id()), &resolver)?;
     let stop = stop_signal()?;
+    let redirect = propagate.redirect();
+    let chosen = propagate.executables().into_iter().map(|glob| ExecutableGlob::parse(&glob));
+    let chosen: Vec<ExecutableGlob> = chosen.collect::<Result<_, _>>()?;
+    let redirecting = redirect.as_ref().map(|_| Redirecting { only_chosen: !chosen.is_empty() });
 
-    let capture_options = parts::capture_options(capture, &selectors, &selection, &resolver);
+    let capture_options =
+        parts::capture_options(capture, redirecting, &selectors, &selection, &resolver);
     let pipeline = parts::pipeline(
         spans,
         links,
@@ -63,18 +73,34 @@ fn trace(
         clock,
     )?;
     let (sink, exporters) = parts::exporters(export)?;
-    let capture = Capture::start(&capture_options)?;
+    let mut capture = Capture::start(&capture_options)?;
     let backend = capture.backend();
-    let agent = Agent::new(capture, pipeline, resolver, &selection, sink, log, None)?;
+    let attached =
+        parts::redirect(&mut capture, redirect.as_ref(), &selectors, &selection, &resolver)?;
+    // Connections through the proxy are watched until the last of them has ended.
+    let mut end = Arc::clone(&stop);
+    let (mut proxy, mut desk) = (None, None);
+    if let Some((options, attached)) = redirect.zip(attached) {
+        end = Arc::new(AtomicBool::new(false));
+        let (inquirer, answering) = propagation::open().context("cannot start the proxy")?;
+        let contexts = Arc::new(Linked::new(inquirer));
+        proxy = Some(Proxy::start(attached, options, contexts, stop, Arc::clone(&end))?);
+        desk = Some(answering);
+    }
+    let targets = proxy.as_ref().map(|proxy| proxy.targets(chosen));
+    let propagation = Propagation { targets, desk };
+    let agent = Agent::new(capture, pipeline, resolver, &selection, sink, log, propagation)?;
     eprintln!("tracer: ready ({} backend); stop with Ctrl-C", backend.name());
 
-    let (capture, pipeline) = agent.run(&stop)?;
+    let Stopped { capture, pipeline, contexts } = agent.run(&end)?;
+    let propagation = proxy.and_then(Proxy::join);
     let counters = capture.counters();
     // Detach before waiting for receivers: from here on nothing is watched.
     drop(capture);
     let delivered = exporters.shutdown(FLUSH);
     let captured = Some((backend, counters));
-    Report::new(&pipeline, &delivered, captured).print(&delivered);
+    let propagation = propagation.zip(contexts);
+    Report::new(&pipeline, &delivered, captured, propagation).print(&delivered);
     Ok(ExitCode::SUCCESS)
 }
 

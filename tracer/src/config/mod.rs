@@ -9,6 +9,7 @@ mod byte_size;
 mod capture;
 mod export;
 mod link;
+mod propagate;
 mod span;
 mod target;
 
@@ -20,6 +21,7 @@ pub use byte_size::{ByteSize, ByteSizeError};
 pub use capture::{Backend, CaptureOptions, ConnectionLimit, MessageBudget, OptionError, RingSize};
 pub use export::ExportOptions;
 pub use link::LinkOptions;
+pub use propagate::{Propagate, PropagateOptions};
 pub use span::SpanOptions;
 pub use target::{TargetOptionError, TargetOptions};
 
@@ -67,6 +69,9 @@ pub struct RunOptions {
     /// How parents are found.
     #[command(flatten)]
     pub link: LinkOptions,
+    /// How context gets to other hosts.
+    #[command(flatten)]
+    pub propagate: PropagateOptions,
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,

@@ -88,6 +88,13 @@ impl FromStr for ProcessId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GlobList(Vec<String>);
 
+impl GlobList {
+    /// Each of them.
+    pub fn globs(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl FromStr for GlobList {
     type Err = TargetOptionError;
 

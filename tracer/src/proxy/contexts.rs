@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
-use crate::event::ConnId;
-use crate::exchange::Field;
+use crate::event::{ConnId, StreamOffset};
+use crate::exchange::{ExchangeId, Field};
 use crate::trace::context::{self, IdSource, RemoteContext};
 
 /// A request head that is complete, but for the context it is to carry.
@@ -16,7 +16,7 @@ pub struct Question {
     /// Where the application meant to connect to.
     pub destination: SocketAddr,
     /// The connection as the capture names it in its events, if it does.
-    pub connection: Option<ConnId>,
+    pub connection: Option<Captured>,
     /// How many bytes the application had sent on the connection before the head.
     pub offset: u64,
     /// The stream of an HTTP/2 connection.
@@ -27,10 +27,27 @@ pub struct Question {
 }
 
 impl Question {
+    /// The call that the head begins, as the capture names it, if it sees the connection. Streams
+    /// of HTTP/2 have no such names.
+    pub fn call(&self) -> Option<ExchangeId> {
+        let Captured { conn, first } = self.connection.filter(|_| self.stream.is_none())?;
+        // Positions in a stream are counted modulo 2^32.
+        Some(ExchangeId { conn, offset: first.advance(self.offset as u32) })
+    }
+
     /// The valid context that the request carries already.
     pub fn carried(&self) -> Option<RemoteContext> {
         context::extract(&self.fields)
     }
+}
+
+/// A connection as the capture sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Its name in events.
+    pub conn: ConnId,
+    /// Where the first byte that the application sends stands in its stream.
+    pub first: StreamOffset,
 }
 
 /// What is to become of a head.

@@ -20,12 +20,11 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::contexts::{Contexts, NewRoots};
+use super::contexts::{Captured, Contexts, NewRoots};
 use super::counts::{Counts, Event};
 use super::heads::B3;
 use super::inspect::Talk;
 use super::relay;
-use crate::event::ConnId;
 use crate::trace::context::IdSource;
 
 /// How often a busy connection is looked at while the agent waits to end.
@@ -40,7 +39,7 @@ pub struct Accepted {
     /// Where the application meant to connect to.
     pub destination: SocketAddr,
     /// The connection as the capture names it in its events, if it does.
-    pub connection: Option<ConnId>,
+    pub connection: Option<Captured>,
     /// Makes the socket for the connection to there.
     pub sockets: Arc<dyn OpenSocket>,
     /// Turns `true` when the agent is about to end: connections on which nothing is under way end

@@ -7,13 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::timeout;
 
-use super::contexts::{Answer, Question, Verdict, Void};
+use super::contexts::{Answer, Captured, Question, Verdict, Void};
 use super::counts::Event;
 use super::forwarder::Inner;
 use super::heads;
 use super::http1::Conversation;
 use super::{Fed, http2};
-use crate::event::ConnId;
 
 /// What is to be done with bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub(super) struct Talk<'f> {
     forwarder: &'f Inner,
     application: SocketAddr,
     destination: SocketAddr,
-    connection: Option<ConnId>,
+    connection: Option<Captured>,
     /// Directions with bytes that the receiver has yet to take.
     blocked: AtomicUsize,
     state: Mutex<State>,
@@ -66,7 +65,7 @@ impl<'f> Talk<'f> {
         forwarder: &'f Inner,
         application: SocketAddr,
         destination: SocketAddr,
-        connection: Option<ConnId>,
+        connection: Option<Captured>,
     ) -> Self {
         let state = State { conversation: Conversation::new(), is_counted: false };
         let (blocked, state) = (AtomicUsize::new(0), Mutex::new(state));

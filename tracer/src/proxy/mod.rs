@@ -15,11 +15,14 @@ pub mod heads;
 pub mod http1;
 pub mod http2;
 mod inspect;
+mod linked;
 mod pipes;
+pub mod redirect;
 mod relay;
 
-pub use contexts::{Answer, Contexts, NewRoots, Question, Verdict, Void};
+pub use contexts::{Answer, Captured, Contexts, NewRoots, Question, Verdict, Void};
 pub use counts::{Counts, Event, OpaqueReason};
 pub use fed::Fed;
 pub use forwarder::{Accepted, Forwarder, OpenSocket, Options, SameNamespace};
 pub use heads::B3;
+pub use linked::Linked;

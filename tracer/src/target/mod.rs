@@ -36,5 +36,7 @@ pub use processes::{ProcessCounts, Processes};
 pub use procfs::HostFs;
 pub use program::Runtime;
 pub use scan::Scanner;
-pub use selection::{Decision, ProcessFacts, Selection, SelectionError, Selectors, Why};
+pub use selection::{
+    Decision, ExecutableGlob, ProcessFacts, Selection, SelectionError, Selectors, Why,
+};
 pub use service_name::ServiceNameSource;

@@ -35,8 +35,9 @@ pub struct Selection {
     all: bool,
 }
 
-#[derive(Debug)]
-struct ExecutableGlob {
+/// A glob on the executable's path or, without a `/`, on its file name.
+#[derive(Clone, Debug)]
+pub struct ExecutableGlob {
     written: String,
     matcher: GlobMatcher,
     /// Matches the whole path rather than the file name.
@@ -203,7 +204,8 @@ impl Selection {
 }
 
 impl ExecutableGlob {
-    fn parse(written: &str) -> Result<Self, SelectionError> {
+    /// Checks it.
+    pub fn parse(written: &str) -> Result<Self, SelectionError> {
         let glob: Result<Glob, _> = GlobBuilder::new(written).literal_separator(true).build();
         let glob = glob.map_err(|error| SelectionError::Glob {
             glob: written.to_owned(),
@@ -216,7 +218,8 @@ impl ExecutableGlob {
         })
     }
 
-    fn matches(&self, executable: &Path) -> bool {
+    /// Whether it means this executable.
+    pub fn matches(&self, executable: &Path) -> bool {
         if self.on_path {
             self.matcher.is_match(executable)
         } else {

@@ -44,7 +44,7 @@ struct Need {
 
 use Part::{Build, Demo, Links, Test, Vm};
 
-const NEEDS: [Need; 22] = [
+const NEEDS: [Need; 23] = [
     Need { parts: &[Build], packages: &["gcc"], present: Present::Program("cc") },
     Need { parts: &[Demo, Test, Vm], packages: &["nginx"], present: Present::Program("nginx") },
     Need {
@@ -58,6 +58,7 @@ const NEEDS: [Need; 22] = [
         present: Present::Version("node", OLDEST_NODE),
     },
     Need { parts: &[Test], packages: &["npm"], present: Present::Program("npm") },
+    Need { parts: &[Test], packages: &["nftables"], present: Present::Program("nft") },
     Need { parts: &[Demo, Test], packages: &["util-linux"], present: Present::Program("setpriv") },
     Need { parts: &[Test, Vm], packages: &["curl"], present: Present::Program("curl") },
     Need { parts: &[Test], packages: &["wrk"], present: Present::Program("wrk") },

@@ -12,6 +12,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
+mkdir /sys/fs/cgroup/clients
 
 section() {
     echo
@@ -31,11 +32,14 @@ wait_for() {
 trace() {
     nginx -e stderr -c /etc/nginx.conf &
     wait_for /run/nginx.pid .
-    tracer run --backend "$1" --pid "$(cat /run/nginx.pid)" --exe curl \
+    # shellcheck disable=SC2086
+    tracer run $propagate --backend "$1" --pid "$(cat /run/nginx.pid)" --cgroup clients \
         --exporter file:/tmp/spans-"$1" 2>/tmp/log-"$1" &
     agent=$!
     wait_for /tmp/log-"$1" ready
-    curl -sS -o /dev/null "http://127.0.0.1:8080/hello?q=1"
+    # A process that is a target before it was seen.
+    sh -c 'echo $$ >/sys/fs/cgroup/clients/cgroup.procs; exec "$@"' sh \
+        curl -sS -o /dev/null "http://127.0.0.1:8080/hello?q=1"
     # Both spans: two opening braces of a span's kind.
     for _ in $(seq 100); do
         [ "$(grep -o '"kind"' /tmp/spans-"$1" 2>/dev/null | wc -l)" -ge 2 ] && break
@@ -58,10 +62,15 @@ section kernel
 uname -r
 section doctor
 # Where the verifier refuses everything there is nothing to run.
-if tracer doctor --json; then
+if tracer doctor --json >/tmp/doctor; then
+    cat /tmp/doctor
+    propagate=
+    grep -q '"works": true' /tmp/doctor && propagate="--propagate proxy --propagate-loopback"
     for backend in $(sed 's/.*tracer.backends=\([^ ]*\).*/\1/; s/,/ /g' /proc/cmdline); do
         trace "$backend"
     done
+else
+    cat /tmp/doctor
 fi
 section end
 poweroff -f

@@ -75,6 +75,11 @@ impl Kernel {
         }
     }
 
+    /// Whether connections can be redirected; the programs need what came with 5.19.
+    pub(crate) fn propagates(self) -> bool {
+        self != Self::V5_10
+    }
+
     /// The bootable kernel, downloaded unless it was before.
     pub(crate) fn fetch(self, home: &Path, refresh: bool) -> Result<PathBuf> {
         let directory = home.join(self.to_string());

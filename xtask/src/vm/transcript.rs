@@ -22,10 +22,20 @@ pub(crate) fn check(console: &str, kernel: Kernel) -> Result<String> {
         refusals(&doctor)
     );
 
+    let propagation = &doctor["propagation"];
+    ensure!(
+        propagation["works"] == kernel.propagates(),
+        "propagation is {propagation}, and should work: {}",
+        kernel.propagates()
+    );
+
     for backend in kernel.backends() {
-        check_backend(console, backend).with_context(|| format!("on the {backend} backend"))?;
+        check_backend(console, backend, kernel.propagates())
+            .with_context(|| format!("on the {backend} backend"))?;
     }
-    Ok(format!("{release}, one request traced by {}", kernel.backends().join(" and by ")))
+    let proxied = if kernel.propagates() { ", through the proxy" } else { "" };
+    let backends = kernel.backends().join(" and by ");
+    Ok(format!("{release}, one request traced by {backends}{proxied}"))
 }
 
 /// Which probes doctor could not attach, and why.
@@ -38,11 +48,13 @@ fn refusals(doctor: &Json) -> String {
     }
 }
 
-fn check_backend(console: &str, backend: &str) -> Result<()> {
+fn check_backend(console: &str, backend: &str, propagates: bool) -> Result<()> {
     let log = section(console, &format!("log {backend}"))?;
     ensure!(log.contains("exit status 0"), "the agent failed:\n{log}");
     let report = Report::in_log(log)?;
     ensure!(report.json["backend"] == backend, "its report is {}", report.json);
+    let accepted = report.json["propagation"]["accepted"].as_u64().unwrap_or_default();
+    ensure!(accepted == u64::from(propagates), "its report is {}", report.json);
     ensure!(report.spans == 2 && report.lost() == 0, "its report is {}", report.json);
 
     let text = section(console, &format!("spans {backend}"))?;

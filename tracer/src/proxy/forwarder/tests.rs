@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::event::{ConnId, StreamOffset};
 use crate::proxy::{Answer, OpaqueReason, Question, Verdict, Void};
 use crate::trace::context::{RemoteContext, extract};
 
@@ -17,6 +18,8 @@ const GOT: &str = "GET / HTTP/1.1\r\nHost: a\r\n\
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Until a test that hangs fails.
 const LONG: Duration = Duration::from_mins(1);
+
+const CAPTURED: Captured = Captured { conn: ConnId(7), first: StreamOffset(u32::MAX) };
 
 fn context() -> RemoteContext {
     extract(&[("traceparent".into(), PARENT.into())]).unwrap()
@@ -99,7 +102,7 @@ async fn redirected(
     let (stream, application) = proxy.accept().await.unwrap();
     let forwarder = forwarder.clone();
     let serving = tokio::spawn(async move {
-        let connection = Some(ConnId(7));
+        let connection = Some(CAPTURED);
         let accepted = Accepted { stream, application, destination, connection, sockets, draining };
         forwarder.serve(accepted).await;
     });
@@ -138,7 +141,7 @@ async fn requests_get_the_context_they_are_asked_to_get() {
     let offsets: Vec<_> = questions.iter().map(|question| question.offset).collect();
     assert_eq!(offsets, [0, GET.len() as u64, 2 * GET.len() as u64]);
     assert_eq!(questions[0].application, bench.client.local_addr().unwrap());
-    assert_eq!(questions[0].connection, Some(ConnId(7)));
+    assert_eq!(questions[0].connection, Some(CAPTURED));
     assert_eq!(questions[0].destination, bench.server.local_addr().unwrap());
     assert_eq!((bench.count(Event::Injected), bench.count(Event::Kept)), (3, 0));
 }

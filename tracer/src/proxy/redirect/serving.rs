@@ -1,0 +1,459 @@
+//! The thread that accepts redirected connections and hands them to the forwarder.
+//!
+//! It says to the kernel half that it accepts from the same thread that does, so that it cannot say
+//! so and hang. It ends in the order that fails nobody: first no new connections, then those on
+//! their way, then the listeners, then the open ones.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::covered::{CoverError, Covered, NamespaceCounters, Opened};
+use super::namespace::{Home, Namespace};
+use super::{Options, Permit, Upstream};
+use crate::capture::{BEAT, Netns, Redirect, RedirectCounters};
+use crate::event::Pid;
+use crate::proxy::{Accepted, Captured, Contexts, Forwarder};
+use crate::target::ExecutableGlob;
+
+/// How often the agent says that it accepts.
+const PULSE: Duration = Duration::from_nanos(BEAT.as_nanos() as u64 / 5);
+/// Pulses between looks at namespaces.
+const LOOK: u32 = 5;
+/// Descriptors of a connection: both ends, and a pipe each way.
+const DESCRIPTORS: u64 = 6;
+/// Descriptors for all else.
+const OTHER_DESCRIPTORS: u64 = 512;
+/// Pause in accepting when there are no descriptors left.
+const STARVED: Duration = Duration::from_secs(1);
+/// Time without a new connection after which none is on its way any more.
+const QUIET: Duration = Duration::from_millis(100);
+/// Longest wait for that.
+const LONGEST_QUIET: Duration = Duration::from_secs(2);
+/// Time that a namespace's listeners stay open after it was left.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often the number of open connections is looked at while they drain.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// News of processes that may wait; what does not fit is found by what it misses.
+const NEWS: usize = 4_096;
+
+/// What became of connections, since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ProxyReport {
+    /// In the kernel.
+    #[serde(flatten)]
+    pub connects: RedirectCounters,
+    /// Handed to the forwarder.
+    pub accepted: u64,
+    /// That came to a listener by themselves, and were closed.
+    pub strangers: u64,
+    /// Refused by the system when they were to be accepted, for want of descriptors or memory;
+    /// they wait.
+    pub starved: u64,
+    /// Still open when the time to drain was over.
+    pub cut: u64,
+    /// Open at once, at most.
+    pub most_open: u64,
+    /// What the forwarder did, by name.
+    pub forwarder: BTreeMap<String, u64>,
+    /// Network namespaces.
+    pub namespaces: NamespaceCounters,
+}
+
+/// Why the proxy could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No thread, no runtime.
+    #[error("cannot start the proxy's thread: {0}; raise the limits of processes and open files")]
+    Thread(io::Error),
+    /// The agent's own network namespace.
+    #[error("the agent's own network namespace cannot be served: {0}")]
+    Home(String),
+}
+
+enum News {
+    /// A target is there.
+    Target(Pid),
+    /// Asks to be told when all earlier news are dealt with.
+    Settled(oneshot::Sender<()>),
+}
+
+/// Tells the proxy of targets.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    news: mpsc::Sender<News>,
+    chosen: Arc<[ExecutableGlob]>,
+}
+
+impl Targets {
+    /// A traced process is there: its network namespace is covered soon. Returns whether it is one
+    /// whose connections are redirected. Does not wait.
+    pub fn appeared(&self, pid: Pid) -> bool {
+        let chosen = self.chosen.is_empty()
+            || std::fs::read_link(format!("/proc/{}/exe", pid.0))
+                .is_ok_and(|path| self.chosen.iter().any(|glob| glob.matches(&path)));
+        if chosen {
+            // One that does not fit is found when a connection misses a listener.
+            let _ = self.news.try_send(News::Target(pid));
+        }
+        chosen
+    }
+
+    /// Waits until all targets told of so far are dealt with.
+    pub fn settle(&self) {
+        let (done, settled) = oneshot::channel();
+        if self.news.blocking_send(News::Settled(done)).is_ok() {
+            // An error means that the proxy has ended.
+            let _ = settled.blocking_recv();
+        }
+    }
+}
+
+/// The running proxy.
+pub struct Proxy {
+    thread: JoinHandle<Option<ProxyReport>>,
+    news: mpsc::Sender<News>,
+}
+
+impl Proxy {
+    /// Starts to redirect. Ends some time after `stop` is set, and sets `stopped` then. `SIGUSR1`
+    /// lets all new connections go straight, `SIGUSR2` ends that.
+    pub fn start(
+        redirect: Redirect,
+        options: Options,
+        contexts: Arc<dyn Contexts>,
+        stop: Arc<AtomicBool>,
+        stopped: Arc<AtomicBool>,
+    ) -> Result<Self, StartError> {
+        let (news, inbox) = mpsc::channel(NEWS);
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let body = move || {
+            let serve = || serve(redirect, options, contexts, &stop, inbox, &ready);
+            let report = catch_unwind(AssertUnwindSafe(serve)).ok().flatten();
+            if report.is_none() {
+                // Links and listeners went with it: connections go straight.
+                tracing::error!("the proxy has ended; connections are no longer propagated");
+            }
+            while !stop.load(Ordering::Relaxed) {
+                thread::sleep(PULSE);
+            }
+            stopped.store(true, Ordering::Relaxed);
+            report
+        };
+        let thread = thread::Builder::new().name("tracer-proxy".to_owned()).spawn(body);
+        let thread = thread.map_err(StartError::Thread)?;
+        match started.recv() {
+            Ok(Ok(())) => Ok(Self { thread, news }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StartError::Home("it ended early".to_owned())),
+        }
+    }
+
+    /// Where targets are told of. If executables are given, only processes that run one of them
+    /// are redirected.
+    pub fn targets(&self, chosen: Vec<ExecutableGlob>) -> Targets {
+        Targets { news: self.news.clone(), chosen: chosen.into() }
+    }
+
+    /// The report, once the proxy has stopped; `None` if it ended otherwise.
+    pub fn join(self) -> Option<ProxyReport> {
+        self.thread.join().ok().flatten()
+    }
+}
+
+fn serve(
+    redirect: Redirect,
+    options: Options,
+    contexts: Arc<dyn Contexts>,
+    stop: &AtomicBool,
+    mut inbox: mpsc::Receiver<News>,
+    ready: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
+) -> Option<ProxyReport> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(StartError::Thread(error)));
+            return None;
+        }
+    };
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        let serving = match Serving::start(redirect, options, contexts) {
+            Ok(serving) => serving,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return None;
+            }
+        };
+        let _ = ready.send(Ok(()));
+        serving.run(stop, &mut inbox).await;
+        Some(serving.finish().await)
+    })
+}
+
+struct Serving {
+    redirect: RefCell<Redirect>,
+    covered: RefCell<Covered>,
+    /// Tasks that accept, by namespace.
+    accepting: RefCell<HashMap<Netns, Vec<AbortHandle>>>,
+    forwarder: Forwarder,
+    options: Options,
+    open: Arc<AtomicUsize>,
+    draining: watch::Sender<bool>,
+    /// No descriptors until then.
+    starved_until: Cell<Option<Instant>>,
+    /// By the operator.
+    switched_off: Cell<bool>,
+    last_accept: Cell<Instant>,
+    report: RefCell<ProxyReport>,
+}
+
+impl Serving {
+    fn start(
+        redirect: Redirect,
+        options: Options,
+        contexts: Arc<dyn Contexts>,
+    ) -> Result<Rc<Self>, StartError> {
+        let home = Home::find().map_err(|error| StartError::Home(error.to_string()))?;
+        let options = Options { max_connections: served(options.max_connections), ..options };
+        let serving = Rc::new(Self {
+            redirect: RefCell::new(redirect),
+            covered: RefCell::new(Covered::new(home)),
+            accepting: RefCell::default(),
+            forwarder: Forwarder::new(contexts, options.heads),
+            options,
+            open: Arc::default(),
+            draining: watch::channel(false).0,
+            starved_until: Cell::new(None),
+            switched_off: Cell::new(false),
+            last_accept: Cell::new(Instant::now()),
+            report: RefCell::default(),
+        });
+        let opened = serving.covered.borrow_mut().cover_home(&mut serving.redirect.borrow_mut());
+        let opened = opened.map_err(|error: CoverError| StartError::Home(error.to_string()))?;
+        serving.accept_from(opened);
+        Ok(serving)
+    }
+
+    /// Until told to stop.
+    async fn run(self: &Rc<Self>, stop: &AtomicBool, inbox: &mut mpsc::Receiver<News>) {
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulses = 0_u32;
+        let (mut off, mut on) =
+            (switch(SignalKind::user_defined1()), switch(SignalKind::user_defined2()));
+        loop {
+            tokio::select! {
+                _ = pulse.tick() => {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    self.pulse();
+                    pulses = pulses.wrapping_add(1);
+                    if pulses.is_multiple_of(LOOK) {
+                        self.look_at_namespaces();
+                    }
+                }
+                Some(news) = inbox.recv() => match news {
+                    News::Target(pid) => self.cover(pid),
+                    News::Settled(done) => {
+                        let _ = done.send(());
+                    }
+                },
+                () = received(&mut off) => self.switch(false),
+                () = received(&mut on) => self.switch(true),
+            }
+        }
+    }
+
+    /// Says whether connections are accepted.
+    fn pulse(&self) {
+        let starved = self.starved_until.get().is_some_and(|until| Instant::now() < until);
+        let full = self.open.load(Ordering::Relaxed) >= self.options.max_connections;
+        if self.switched_off.get() || starved || full {
+            self.redirect.borrow_mut().pause();
+        } else {
+            self.redirect.borrow_mut().beat();
+        }
+    }
+
+    fn switch(&self, on: bool) {
+        self.switched_off.set(!on);
+        self.pulse();
+        eprintln!(
+            "tracer: propagation of new connections switched {}",
+            if on { "on" } else { "off" }
+        );
+    }
+
+    fn look_at_namespaces(self: &Rc<Self>) {
+        let missed = self.redirect.borrow_mut().take_missed();
+        for (_, pid) in missed {
+            self.cover(pid);
+        }
+        let left = self.covered.borrow_mut().leave_empty(&mut self.redirect.borrow_mut());
+        for namespace in left {
+            let tasks = self.accepting.borrow_mut().remove(&namespace).unwrap_or_default();
+            spawn_local(async move {
+                sleep(LINGER).await;
+                tasks.iter().for_each(AbortHandle::abort);
+            });
+        }
+    }
+
+    fn cover(self: &Rc<Self>, pid: Pid) {
+        let opened = self.covered.borrow_mut().cover(&mut self.redirect.borrow_mut(), pid);
+        if let Some(opened) = opened {
+            self.accept_from(opened);
+        }
+    }
+
+    fn accept_from(self: &Rc<Self>, Opened { namespace, listeners }: Opened) {
+        let tasks = listeners.into_iter().filter_map(|listener| {
+            // Fails only without a runtime.
+            let listener = TcpListener::from_std(listener).ok()?;
+            let (serving, namespace) = (Rc::clone(self), Arc::clone(&namespace));
+            let accepting = async move { serving.accept(&listener, &namespace).await };
+            Some(spawn_local(accepting).abort_handle())
+        });
+        self.accepting.borrow_mut().insert(namespace.id(), tasks.collect());
+    }
+
+    async fn accept(&self, listener: &TcpListener, namespace: &Arc<Namespace>) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, application)) => self.accepted(stream, application, namespace),
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    // Nobody new until there is room again; who waits already, waits.
+                    self.report.borrow_mut().starved += 1;
+                    self.starved_until.set(Some(Instant::now() + STARVED));
+                    self.pulse();
+                    tracing::warn!(%error, "cannot accept a redirected connection");
+                    sleep(STARVED / 10).await;
+                }
+            }
+        }
+    }
+
+    fn accepted(&self, stream: TcpStream, application: SocketAddr, namespace: &Arc<Namespace>) {
+        self.last_accept.set(Instant::now());
+        let Some(handed) = self.redirect.borrow().destination(&stream) else {
+            self.report.borrow_mut().strangers += 1;
+            return;
+        };
+        tracing::debug!(
+            %application,
+            destination = %handed.destination,
+            connection = ?handed.connection,
+            "accepted"
+        );
+        let permit = Permit::new(&self.open);
+        let open = self.open.load(Ordering::Relaxed);
+        let mut report = self.report.borrow_mut();
+        report.accepted += 1;
+        report.most_open = report.most_open.max(open as u64);
+        if open >= self.options.max_connections {
+            self.redirect.borrow_mut().pause();
+        }
+        let captured = |conn| Captured { conn, first: handed.first };
+        let accepted = Accepted {
+            stream,
+            application: canonical(application),
+            destination: handed.destination,
+            connection: handed.connection.map(captured),
+            sockets: Arc::new(Upstream(Arc::clone(namespace))),
+            draining: self.draining.subscribe(),
+        };
+        let forwarder = self.forwarder.clone();
+        spawn_local(async move {
+            let _place = permit;
+            forwarder.serve(accepted).await;
+        });
+    }
+
+    /// Ends without failing anybody who can be spared.
+    async fn finish(&self) -> ProxyReport {
+        self.redirect.borrow_mut().detach();
+        let begun = Instant::now();
+        self.last_accept.set(begun);
+        while self.last_accept.get().elapsed() < QUIET && begun.elapsed() < LONGEST_QUIET {
+            sleep(QUIET / 5).await;
+        }
+        for tasks in self.accepting.borrow_mut().drain() {
+            tasks.1.iter().for_each(AbortHandle::abort);
+        }
+        self.draining.send_replace(true);
+        let deadline = Instant::now() + self.options.drain;
+        while self.open.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            sleep(DRAIN_POLL).await;
+        }
+        let mut report = self.report.borrow().clone();
+        report.cut = self.open.load(Ordering::Relaxed) as u64;
+        report.connects = self.redirect.borrow().counters();
+        let events = self.forwarder.counts().iter();
+        report.forwarder = events.map(|(_, name, count)| (name, count)).collect();
+        report.namespaces = self.covered.borrow().counters();
+        report
+    }
+}
+
+/// How many connections can be served with the descriptors that the agent may have, `wanted` at
+/// most. Takes as many as it may.
+fn served(wanted: usize) -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: maximum, maximum };
+    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { maximum } else { current };
+    let Some(limit) = limit else { return wanted };
+    let possible = (limit.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS) as usize;
+    if possible < wanted {
+        tracing::warn!(
+            possible,
+            wanted,
+            "the limit of open files allows fewer connections through the proxy than \
+             --propagate-max-connections; further ones go straight"
+        );
+    }
+    possible.min(wanted)
+}
+
+/// Whether an error of `accept` is that of the connection, which is gone, and not of the agent.
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port())
+}
+
+/// A signal that can be done without.
+fn switch(kind: SignalKind) -> Option<Signal> {
+    signal(kind).inspect_err(|error| tracing::warn!(%error, "cannot watch for a signal")).ok()
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
