@@ -38,7 +38,7 @@ fn hosts() -> Result<[Host; 3]> {
 }
 
 impl Host {
-    fn start(&self, start: impl FnOnce() -> Result<Service> + Send) -> Result<Service> {
+    fn start(&self, start: impl FnOnce() -> Result<Service>) -> Result<Service> {
         self.namespace.in_it(start)
     }
 

@@ -1,12 +1,12 @@
 //! A network namespace of a test's own.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -77,14 +77,16 @@ impl Namespace {
         )
     }
 
-    /// Does something on a thread inside; processes that it starts are inside, too.
-    pub fn in_it<T: Send>(&self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let file = std::fs::File::open(format!("/run/netns/{}", self.name))?;
-        let inside = || {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-            action()
-        };
-        thread::scope(|scope| scope.spawn(inside).join().expect("tests do not panic inside"))
+    /// Does something with this thread inside; processes that it starts are inside, too. They end
+    /// with the thread that started them, so that has to be this one.
+    pub fn in_it<T>(&self, action: impl FnOnce() -> Result<T>) -> Result<T> {
+        let enter =
+            |file: &File| move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+        let outside = File::open("/proc/thread-self/ns/net")?;
+        enter(&File::open(format!("/run/netns/{}", self.name))?)?;
+        let result = action();
+        enter(&outside)?;
+        result
     }
 
     /// Has the kernel track connections inside, as for a firewall.
