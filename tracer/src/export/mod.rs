@@ -10,6 +10,7 @@ pub mod console;
 mod file;
 #[cfg(test)]
 mod fixtures;
+mod footprint;
 mod ledger;
 mod log_limit;
 mod otlp;
@@ -21,8 +22,9 @@ mod wire;
 pub use choice::{ChoiceError, ExporterChoice, FileTarget};
 pub use ledger::{DropReason, ExportReport, ExporterReport};
 pub use otlp::{RetryPolicy, TlsError};
+pub use queue::{Overflow, QueueBounds};
 pub use settings::{
-    BatchSettings, Compression, ConsoleSettings, Options, OtlpSettings, Protocol, Settings,
-    SettingsError, TlsFiles,
+    BatchSettings, Compression, ConsoleSettings, Options, OtlpSettings, Protocol, Proxy, Route,
+    Settings, SettingsError, SpoolSettings, TlsFiles,
 };
 pub use start::{ExportError, ExportHandle, SpanSink, start};

@@ -3,12 +3,16 @@
 
 mod client;
 mod grpc;
+mod health;
 mod http;
 mod retry;
+mod trouble;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -20,9 +24,11 @@ use super::settings::{OtlpSettings, Protocol};
 use super::wire::{self, Request};
 pub use client::TlsError;
 use grpc::GrpcTransport;
+use health::Health;
 use http::HttpTransport;
 use retry::Backoff;
 pub use retry::RetryPolicy;
+use trouble::{Trouble, causes};
 
 /// `Agent/version OTel-OTLP-Exporter-Rust/version`, as OTLP asks.
 const USER_AGENT: &str = concat!(
@@ -34,6 +40,8 @@ const USER_AGENT: &str = concat!(
 );
 /// Size limit of a response.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
+/// However little a receiver takes, requests are not made smaller than this.
+const LEAST_REQUEST_BYTES: usize = 16 * 1024;
 /// Characters of a receiver's message that are logged.
 const MAX_LOGGED: usize = 300;
 
@@ -50,9 +58,17 @@ struct Accepted {
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
     /// Worth another attempt, but not before the receiver's own delay if it named one.
-    Retryable { after: Option<Duration>, reason: String },
+    Retryable { after: Option<Duration>, trouble: Trouble, reason: String },
     /// The same request will never be taken.
-    Permanent { reason: String },
+    Permanent { trouble: Trouble, reason: String },
+}
+
+impl Failure {
+    /// The connection could not be made, or broke: as OTLP has it, worth another attempt.
+    fn connection(error: &(dyn std::error::Error + 'static), protocol: Protocol) -> Self {
+        let trouble = Trouble::of_connection(error, protocol);
+        Self::Retryable { after: None, trouble, reason: causes(error) }
+    }
 }
 
 #[derive(Debug)]
@@ -61,13 +77,31 @@ enum Transport {
     Grpc(GrpcTransport),
 }
 
+impl Transport {
+    /// What is sent for a request, made once for all attempts.
+    fn prepare(&self, request: &Request) -> Bytes {
+        match self {
+            Self::Http(http) => http.prepare(&request.body),
+            Self::Grpc(_) => request.body.clone(),
+        }
+    }
+
+    async fn attempt(&self, body: Bytes) -> Result<Accepted, Failure> {
+        match self {
+            Self::Http(http) => http.attempt(body).await,
+            Self::Grpc(grpc) => grpc.attempt(body).await,
+        }
+    }
+}
+
 /// Sends the spans of one queue to one receiver.
 #[derive(Debug)]
 pub(super) struct OtlpExporter {
     transport: Transport,
     settings: OtlpSettings,
-    retries: LogLimit,
-    failures: LogLimit,
+    health: Health,
+    /// Size limit of a request: what was set, or less if the receiver refused that.
+    max_request_bytes: AtomicUsize,
     rejections: LogLimit,
 }
 
@@ -76,14 +110,16 @@ impl OtlpExporter {
     pub(super) fn new(settings: OtlpSettings) -> Result<Self, TlsError> {
         let transport = match settings.protocol {
             Protocol::Grpc => Transport::Grpc(GrpcTransport::new(&settings)?),
-            Protocol::HttpProtobuf => Transport::Http(HttpTransport::new(&settings)?),
+            Protocol::HttpProtobuf | Protocol::HttpJson => {
+                Transport::Http(HttpTransport::new(&settings)?)
+            }
         };
         Ok(Self {
             transport,
-            settings,
-            retries: LogLimit::default(),
-            failures: LogLimit::default(),
+            health: Health::default(),
+            max_request_bytes: AtomicUsize::new(settings.max_request_bytes),
             rejections: LogLimit::default(),
+            settings,
         })
     }
 
@@ -93,12 +129,14 @@ impl OtlpExporter {
     pub(super) async fn run(self, queue: Arc<Queue>, closing: watch::Receiver<bool>) {
         let this = Arc::new(self);
         let mut under_way = JoinSet::new();
+        let mut overflow = OverflowWatch::default();
         loop {
             while under_way.len() >= this.settings.concurrency.max(1) {
                 under_way.join_next().await;
             }
             let Some(batch) = queue.next().await else { break };
             while under_way.try_join_next().is_some() {}
+            overflow.look(&queue, &this.settings.endpoint);
             let this = Arc::clone(&this);
             let ledger = Arc::clone(queue.ledger());
             let closing = closing.clone();
@@ -108,56 +146,45 @@ impl OtlpExporter {
     }
 
     async fn deliver(&self, batch: &Batch, ledger: &Ledger, mut closing: watch::Receiver<bool>) {
-        let encoded = wire::encode(batch, self.settings.max_request_bytes);
+        let encoded = wire::encode(batch, self.max_request_bytes.load(Ordering::Relaxed));
         ledger.dropped(DropReason::TooLarge, encoded.too_large);
         for request in encoded.requests {
             match self.send(&request, &mut closing).await {
-                Ok(accepted) => {
-                    let rejected = accepted.rejected.min(request.spans);
-                    ledger.sent(request.spans - rejected);
-                    ledger.rejected(rejected);
-                    self.log_partial_success(&accepted, rejected);
-                }
-                Err(reason) => {
-                    ledger.failed(request.spans);
-                    self.log_failure(&reason, request.spans);
-                }
+                Ok(accepted) => self.settle(&accepted, request.spans, ledger),
+                Err(reason) => ledger.dropped(reason, request.spans),
             }
         }
     }
 
-    /// One request with all its attempts; the error is the last reason.
+    /// Counts what the receiver took and what not.
+    fn settle(&self, accepted: &Accepted, spans: usize, ledger: &Ledger) {
+        let rejected = accepted.rejected.min(spans);
+        ledger.sent(spans - rejected);
+        ledger.dropped(DropReason::Rejected, rejected);
+        self.log_partial_success(accepted, rejected);
+    }
+
+    /// One request with all its attempts.
     async fn send(
         &self,
         request: &Request,
         closing: &mut watch::Receiver<bool>,
-    ) -> Result<Accepted, String> {
+    ) -> Result<Accepted, DropReason> {
         let mut backoff = Backoff::new(self.settings.retry, Instant::now());
-        let body = match &self.transport {
-            Transport::Http(http) => http.prepare(&request.body),
-            Transport::Grpc(_) => request.body.clone(),
-        };
+        let body = self.transport.prepare(request);
         loop {
             let last_attempt = *closing.borrow_and_update();
-            let attempt = async {
-                match &self.transport {
-                    Transport::Http(http) => http.attempt(body.clone()).await,
-                    Transport::Grpc(grpc) => grpc.attempt(body.clone()).await,
-                }
-            };
-            let (after, reason) = match tokio::time::timeout(self.settings.timeout, attempt).await {
-                Ok(Ok(accepted)) => return Ok(accepted),
-                Ok(Err(Failure::Permanent { reason })) => return Err(reason),
-                Ok(Err(Failure::Retryable { after, reason })) => (after, reason),
-                Err(_) => (None, format!("no answer within {:?}", self.settings.timeout)),
+            let after = match self.attempt(body.clone(), request.body.len()).await {
+                Ok(accepted) => return Ok(accepted),
+                Err(Failure::Permanent { .. }) => return Err(DropReason::Refused),
+                Err(Failure::Retryable { after, .. }) => after,
             };
             if last_attempt {
-                return Err(reason);
+                return Err(DropReason::Shutdown);
             }
             let Some(delay) = backoff.next_delay(after, Instant::now(), fastrand::f64()) else {
-                return Err(reason);
+                return Err(DropReason::GaveUp);
             };
-            self.log_retry(&reason, request.spans);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 // The sender lives as long as the exporter's thread.
@@ -166,21 +193,56 @@ impl OtlpExporter {
         }
     }
 
-    fn log_retry(&self, reason: &str, spans: usize) {
-        if let Some(suppressed) = self.retries.admit(Instant::now()) {
-            tracing::warn!(
-                endpoint = %self.settings.endpoint, spans, suppressed, reason = cut(reason),
-                "OTLP export will be tried again; check that the receiver runs and the endpoint \
-                 is right"
-            );
+    /// One attempt, and what it tells about the receiver.
+    async fn attempt(&self, body: Bytes, uncompressed: usize) -> Result<Accepted, Failure> {
+        let limit = self.settings.timeout;
+        let result = match tokio::time::timeout(limit, self.transport.attempt(body)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Retryable {
+                after: None,
+                trouble: Trouble::Silent,
+                reason: format!("no answer within {limit:?}"),
+            }),
+        };
+        let now = Instant::now();
+        match &result {
+            Ok(_) => self.log_return(self.health.worked(now)),
+            Err(Failure::Retryable { trouble, reason, .. }) => {
+                if self.health.failed(*trouble, true, now) {
+                    tracing::warn!(
+                        endpoint = %self.settings.endpoint, reason = cut(reason),
+                        "the OTLP receiver takes no spans, which will be tried again: {}",
+                        trouble.advice()
+                    );
+                }
+            }
+            Err(Failure::Permanent { trouble, reason }) => {
+                if *trouble == Trouble::TooLarge {
+                    self.lower_limit(uncompressed);
+                }
+                if self.health.failed(*trouble, false, now) {
+                    tracing::warn!(
+                        endpoint = %self.settings.endpoint, reason = cut(reason),
+                        "the OTLP receiver refused spans, which are dropped: {}",
+                        trouble.advice()
+                    );
+                }
+            }
         }
+        result
     }
 
-    fn log_failure(&self, reason: &str, spans: usize) {
-        if let Some(suppressed) = self.failures.admit(Instant::now()) {
-            tracing::warn!(
-                endpoint = %self.settings.endpoint, spans, suppressed, reason = cut(reason),
-                "OTLP export failed; check that the receiver runs and the endpoint is right"
+    /// A request of so many bytes was too large: later ones have at most half as many.
+    fn lower_limit(&self, refused: usize) {
+        let limit = (refused / 2).max(LEAST_REQUEST_BYTES);
+        self.max_request_bytes.fetch_min(limit, Ordering::Relaxed);
+    }
+
+    fn log_return(&self, after: Option<Duration>) {
+        if let Some(after) = after {
+            tracing::info!(
+                endpoint = %self.settings.endpoint, after = ?Duration::from_secs(after.as_secs()),
+                "the OTLP receiver takes spans again"
             );
         }
     }
@@ -196,6 +258,41 @@ impl OtlpExporter {
                 "the OTLP receiver did not take everything"
             );
         }
+    }
+}
+
+/// Tells the operator when spans begin to come faster than the receiver takes them, and when that
+/// is over. On the exporter's side: the thread that submits spans must not wait for a log.
+#[derive(Debug, Default)]
+struct OverflowWatch {
+    /// Dropped by the last look.
+    seen: u64,
+    /// Dropped before the current episode.
+    before: Option<u64>,
+    limit: LogLimit,
+}
+
+impl OverflowWatch {
+    fn look(&mut self, queue: &Queue, endpoint: &::http::Uri) {
+        let dropped = queue.ledger().overflowed();
+        let grew = dropped > self.seen;
+        match self.before {
+            None if grew && self.limit.admit(Instant::now()).is_some() => {
+                self.before = Some(self.seen);
+                tracing::warn!(
+                    %endpoint,
+                    "spans come faster than the OTLP receiver takes them, so that some are \
+                     dropped; make it faster, or give --spool a directory for them, or raise \
+                     --queue-spans and --queue-bytes if such times are short"
+                );
+            }
+            Some(before) if !grew && !queue.is_half_full() => {
+                self.before = None;
+                tracing::info!(%endpoint, dropped = dropped - before, "no more spans are dropped");
+            }
+            _ => {}
+        }
+        self.seen = dropped;
     }
 }
 

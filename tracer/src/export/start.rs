@@ -16,7 +16,7 @@ use super::console::ConsoleExporter;
 use super::file::FileExporter;
 use super::ledger::{ExportReport, Ledger};
 use super::otlp::{OtlpExporter, TlsError};
-use super::queue::{BatchTrigger, Queue};
+use super::queue::{BatchTrigger, Queue, Submission};
 use super::settings::{BatchSettings, Settings};
 use crate::trace::Span;
 
@@ -62,9 +62,9 @@ impl SpanSink {
         if spans.is_empty() || self.queues.is_empty() {
             return;
         }
-        let spans = Arc::new(spans);
+        let submission = Submission::share(spans);
         for queue in self.queues.iter() {
-            queue.push(&spans);
+            queue.push(&submission);
         }
     }
 }
@@ -86,27 +86,34 @@ pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError
     let (deadline, deadline_seen) = oneshot::channel();
     let (finish, finished) = mpsc::channel();
 
-    let Settings { exporters, mut otlp, batch, console } = settings;
+    let Settings { exporters, otlp, batch, spool: _, console } = settings;
     let mut tasks = JoinSet::new();
     let mut queues = Vec::new();
-    for choice in exporters {
-        let queue = Arc::new(queue(&choice, batch));
+    let mut enqueue = |name: String, settings: BatchSettings| {
+        let queue = Arc::new(queue(name, settings));
         queues.push(Arc::clone(&queue));
+        queue
+    };
+    for choice in exporters {
         match choice {
+            ExporterChoice::Otlp if otlp.is_empty() => return Err(ExportError::NoOtlpSettings),
             ExporterChoice::Otlp => {
-                let otlp = otlp.take().ok_or(ExportError::NoOtlpSettings)?;
-                let run = OtlpExporter::new(otlp)?.run(queue, closing_seen.clone());
-                tasks.spawn_on(run, runtime.handle());
+                for receiver in &otlp {
+                    let queue = enqueue(receiver.name.clone(), batch);
+                    let exporter = OtlpExporter::new(receiver.clone())?;
+                    tasks.spawn_on(exporter.run(queue, closing_seen.clone()), runtime.handle());
+                }
             }
             ExporterChoice::Console => {
-                let run = ConsoleExporter::new(console).run(queue);
-                tasks.spawn_on(run, runtime.handle());
+                let queue = enqueue(choice.to_string(), local(batch));
+                tasks.spawn_on(ConsoleExporter::new(console).run(queue), runtime.handle());
             }
-            ExporterChoice::File(target) => {
-                let file = FileExporter::open(&target).map_err(|source| ExportError::File {
+            ExporterChoice::File(ref target) => {
+                let queue = enqueue(choice.to_string(), local(batch));
+                let file = FileExporter::open(target).map_err(|source| ExportError::File {
                     path: match target {
                         FileTarget::Stdout => "-".into(),
-                        FileTarget::Path(path) => path,
+                        FileTarget::Path(path) => path.clone(),
                     },
                     source,
                 })?;
@@ -133,16 +140,18 @@ pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError
     ))
 }
 
-fn queue(choice: &ExporterChoice, settings: BatchSettings) -> Queue {
-    let (size, linger) = match choice {
-        ExporterChoice::Otlp => (settings.max_batch_size, settings.schedule_delay),
-        ExporterChoice::Console | ExporterChoice::File(_) => {
-            (settings.max_batch_size.min(LOCAL_BATCH), LOCAL_LINGER)
-        }
-    };
-    let trigger = BatchTrigger { size, linger };
-    let ledger = Arc::new(Ledger::new(choice.to_string()));
-    Queue::new(settings.max_queue_size, trigger, ledger)
+/// For what is written here, where no distance makes large batches worth their delay.
+fn local(settings: BatchSettings) -> BatchSettings {
+    BatchSettings {
+        max_batch_size: settings.max_batch_size.min(LOCAL_BATCH),
+        schedule_delay: LOCAL_LINGER,
+        ..settings
+    }
+}
+
+fn queue(name: String, settings: BatchSettings) -> Queue {
+    let trigger = BatchTrigger { size: settings.max_batch_size, linger: settings.schedule_delay };
+    Queue::new(settings.queue, trigger, Arc::new(Ledger::new(name)))
 }
 
 /// Waits for the destinations, which end when their queues are closed, but not past the deadline.

@@ -13,9 +13,9 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use super::client::{HttpClient, TlsError, client};
-use super::http::causes;
+use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
-use crate::export::settings::{Compression, OtlpSettings};
+use crate::export::settings::{Compression, OtlpSettings, Protocol};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -30,10 +30,13 @@ impl GrpcTransport {
         let client = client(settings)?;
         let mut grpc = tonic::client::Grpc::with_origin(client, settings.endpoint.clone())
             .max_decoding_message_size(MAX_RESPONSE_BYTES)
-            .accept_compressed(CompressionEncoding::Gzip);
-        if settings.compression == Compression::Gzip {
-            grpc = grpc.send_compressed(CompressionEncoding::Gzip);
-        }
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        grpc = match settings.compression {
+            Compression::None => grpc,
+            Compression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),
+        };
         let mut headers = HeaderMap::new();
         headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.extend(settings.headers.clone());
@@ -45,9 +48,7 @@ impl GrpcTransport {
         let mut request = Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
         let mut grpc = self.grpc.clone();
-        grpc.ready()
-            .await
-            .map_err(|error| Failure::Retryable { after: None, reason: causes(&error) })?;
+        grpc.ready().await.map_err(|error| Failure::connection(&error, Protocol::Grpc))?;
         match grpc.unary(request, PathAndQuery::from_static(EXPORT), ExportCodec).await {
             Ok(response) => Ok(Accepted::from(response.into_inner())),
             Err(status) => Err(failure(&status)),
@@ -58,8 +59,9 @@ impl GrpcTransport {
 fn failure(status: &Status) -> Failure {
     // A status with a cause was made on this side: the connection failed, the server said nothing.
     if let Some(cause) = status.source() {
-        return Failure::Retryable { after: None, reason: causes(cause) };
+        return Failure::connection(cause, Protocol::Grpc);
     }
+    let trouble = Trouble::of_grpc(status);
     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let reason = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
@@ -68,9 +70,9 @@ fn failure(status: &Status) -> Failure {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss => Failure::Retryable { after, reason },
-        Code::ResourceExhausted if after.is_some() => Failure::Retryable { after, reason },
-        _ => Failure::Permanent { reason },
+        | Code::DataLoss => Failure::Retryable { after, trouble, reason },
+        Code::ResourceExhausted if after.is_some() => Failure::Retryable { after, trouble, reason },
+        _ => Failure::Permanent { trouble, reason },
     }
 }
 

@@ -4,6 +4,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
 use super::*;
 use crate::export::fixtures::{span, spans};
+use crate::export::ledger::DropReason;
 use crate::export::settings::Options;
 
 fn settings(exporters: &str, variables: &[(&str, &str)]) -> Settings {
@@ -63,8 +64,12 @@ fn a_dead_destination_holds_up_neither_another_nor_the_end() {
     let [otlp, file] = &report.exporters[..] else { panic!("{report}") };
     assert_eq!((file.sent, file.submitted), (300, 300));
     assert_eq!((otlp.sent, otlp.submitted, otlp.pending), (0, 300, 0));
-    assert!(otlp.queue_full >= 100, "{report}");
-    assert_eq!(otlp.queue_full + otlp.shutdown, 300, "{report}");
+    assert!(otlp.dropped(DropReason::QueueFull) >= 100, "{report}");
+    assert_eq!(
+        otlp.dropped(DropReason::QueueFull) + otlp.dropped(DropReason::Shutdown),
+        300,
+        "{report}"
+    );
 }
 
 #[test]
@@ -80,7 +85,7 @@ fn spans_after_the_end_are_counted() {
     let queue = Arc::clone(&handle.queues[0]);
     handle.shutdown(Duration::from_mins(1));
     sink.submit(spans(0..3));
-    assert_eq!(queue.ledger().report().shutdown, 3);
+    assert_eq!(queue.ledger().report().dropped(DropReason::Shutdown), 3);
 }
 
 #[test]

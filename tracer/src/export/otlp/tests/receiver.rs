@@ -1,7 +1,9 @@
 //! Receivers that answer by a script and then with success, and remember what they got.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -164,7 +166,9 @@ pub(super) async fn receive(
     tls: Option<tokio_rustls::TlsAcceptor>,
     service: Service,
 ) {
-    let service = TraceServiceServer::new(service).accept_compressed(CompressionEncoding::Gzip);
+    let service = TraceServiceServer::new(service)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd);
     while let Ok((stream, _)) = listener.accept().await {
         let service = TowerToHyperService::new(service.clone());
         let server = auto::Builder::new(TokioExecutor::new());
@@ -192,6 +196,13 @@ pub(super) struct Pki {
 
 impl Pki {
     pub(super) fn new() -> Self {
+        let now = SystemTime::now();
+        let day = Duration::from_secs(24 * 3_600);
+        Self::valid_in(now - day..now + day)
+    }
+
+    /// The receiver's certificate is valid in that time, the others always.
+    pub(super) fn valid_in(time: Range<SystemTime>) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().unwrap();
@@ -199,7 +210,10 @@ impl Pki {
         let issuer = Issuer::new(authority, authority_key);
         let issue = |name: &str| {
             let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            if name == "localhost" {
+                (params.not_before, params.not_after) = (time.start.into(), time.end.into());
+            }
             (params.signed_by(&key, &issuer).unwrap(), key)
         };
         let (server, server_key) = issue("localhost");
