@@ -16,6 +16,7 @@ mod log_limit;
 mod otlp;
 mod queue;
 mod settings;
+pub mod spool;
 mod start;
 mod wire;
 
