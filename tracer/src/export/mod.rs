@@ -28,4 +28,5 @@ pub use settings::{
     BatchSettings, Compression, ConsoleSettings, Options, OtlpSettings, Protocol, Proxy, Route,
     Settings, SettingsError, SpoolSettings, TlsFiles,
 };
+pub use spool::SpoolError;
 pub use start::{ExportError, ExportHandle, SpanSink, start};

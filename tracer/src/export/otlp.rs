@@ -6,6 +6,7 @@ mod grpc;
 mod health;
 mod http;
 mod retry;
+mod spooling;
 mod trouble;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::ledger::{DropReason, Ledger};
 use super::log_limit::LogLimit;
 use super::queue::{Batch, Queue};
 use super::settings::{OtlpSettings, Protocol};
+use super::spool::Record;
 use super::wire::{self, Request};
 pub use client::TlsError;
 use grpc::GrpcTransport;
@@ -28,6 +30,7 @@ use health::Health;
 use http::HttpTransport;
 use retry::Backoff;
 pub use retry::RetryPolicy;
+pub(super) use spooling::Spooling;
 use trouble::{Trouble, causes};
 
 /// `Agent/version OTel-OTLP-Exporter-Rust/version`, as OTLP asks.
@@ -61,6 +64,14 @@ enum Failure {
     Retryable { after: Option<Duration>, trouble: Trouble, reason: String },
     /// The same request will never be taken.
     Permanent { trouble: Trouble, reason: String },
+}
+
+/// What became of a request that is not lost.
+#[derive(Debug)]
+enum Sent {
+    Accepted(Accepted),
+    /// It waits in the spool.
+    Spooled,
 }
 
 impl Failure {
@@ -103,7 +114,13 @@ pub(super) struct OtlpExporter {
     /// Size limit of a request: what was set, or less if the receiver refused that.
     max_request_bytes: AtomicUsize,
     rejections: LogLimit,
+    /// Where requests wait that cannot be delivered now; without it they wait in memory.
+    spool: Option<Spooling>,
 }
+
+/// Whether the agent is about to end, and then how long attempts may go on whose requests can wait
+/// in the spool instead.
+pub(super) type Closing = watch::Receiver<Option<Instant>>;
 
 impl OtlpExporter {
     /// Reads certificates; connects only when there is something to send.
@@ -119,39 +136,135 @@ impl OtlpExporter {
             health: Health::default(),
             max_request_bytes: AtomicUsize::new(settings.max_request_bytes),
             rejections: LogLimit::default(),
+            spool: None,
             settings,
         })
     }
 
+    /// Lets requests wait in a spool.
+    pub(super) fn with_spool(self, spool: Spooling) -> Self {
+        Self { spool: Some(spool), ..self }
+    }
+
     /// Runs until the queue is closed and everything taken from it is settled.
     ///
-    /// Once `closing` turns true, waiting retries get one last attempt at once.
-    pub(super) async fn run(self, queue: Arc<Queue>, closing: watch::Receiver<bool>) {
+    /// Once the agent is `closing`, waiting retries get one last attempt at once. With a spool, it
+    /// ends only then, and leaves there what is left.
+    pub(super) async fn run(self, queue: Arc<Queue>, closing: Closing) {
         let this = Arc::new(self);
-        let mut under_way = JoinSet::new();
         let mut overflow = OverflowWatch::default();
+        let mut draining = JoinSet::new();
+        draining.spawn(Arc::clone(&this).drain(Arc::clone(queue.ledger()), closing.clone()));
+        let mut under_way = JoinSet::new();
         loop {
-            while under_way.len() >= this.settings.concurrency.max(1) {
-                under_way.join_next().await;
-            }
+            let keeps_up = this.until_free(&mut under_way, &queue).await;
             let Some(batch) = queue.next().await else { break };
             while under_way.try_join_next().is_some() {}
             overflow.look(&queue, &this.settings.endpoint);
-            let this = Arc::clone(&this);
             let ledger = Arc::clone(queue.ledger());
+            let this = Arc::clone(&this);
             let closing = closing.clone();
-            under_way.spawn(async move { this.deliver(&batch, &ledger, closing).await });
+            let delivery = async move { this.deliver(&batch, &ledger, closing, keeps_up).await };
+            if keeps_up {
+                under_way.spawn(delivery);
+            } else {
+                delivery.await;
+            }
         }
         while under_way.join_next().await.is_some() {}
+        while draining.join_next().await.is_some() {}
     }
 
-    async fn deliver(&self, batch: &Batch, ledger: &Ledger, mut closing: watch::Receiver<bool>) {
+    /// Waits until another request may be under way. With a spool only as long as there is room in
+    /// the queue; then it returns false.
+    async fn until_free(&self, under_way: &mut JoinSet<()>, queue: &Queue) -> bool {
+        while under_way.len() >= self.settings.concurrency.max(1) {
+            tokio::select! {
+                _ = under_way.join_next() => {}
+                () = queue.until_half_full(), if self.spool.is_some() => return false,
+            }
+        }
+        true
+    }
+
+    /// Settles a batch: delivers it, or leaves it to the spool if the receiver is away or does not
+    /// keep up.
+    async fn deliver(&self, batch: &Batch, ledger: &Ledger, mut closing: Closing, keeps_up: bool) {
         let encoded = wire::encode(batch, self.max_request_bytes.load(Ordering::Relaxed));
         ledger.dropped(DropReason::TooLarge, encoded.too_large);
         for request in encoded.requests {
+            let can_wait = !keeps_up || self.health.is_down();
+            if can_wait && self.spooled(&request).await {
+                continue;
+            }
             match self.send(&request, &mut closing).await {
-                Ok(accepted) => self.settle(&accepted, request.spans, ledger),
+                Ok(Sent::Accepted(accepted)) => self.settle(&accepted, request.spans, ledger),
+                Ok(Sent::Spooled) => {}
                 Err(reason) => ledger.dropped(reason, request.spans),
+            }
+        }
+    }
+
+    /// Whether there is a spool and it took the request.
+    async fn spooled(&self, request: &Request) -> bool {
+        match &self.spool {
+            Some(spool) => spool.put(request).await,
+            None => false,
+        }
+    }
+
+    /// Delivers what is in the spool, the oldest first and one at a time, so that an end at any
+    /// time makes at most one request a duplicate. While the receiver is away, these are the
+    /// attempts that find out when it is back.
+    async fn drain(self: Arc<Self>, ledger: Arc<Ledger>, mut closing: Closing) {
+        let Some(spool) = &self.spool else { return };
+        while closing.borrow_and_update().is_none() {
+            let Some(record) = spool.next().await else {
+                tokio::select! {
+                    () = spool.filled() => {}
+                    // The sender lives as long as the exporter's thread.
+                    _ = closing.wait_for(Option::is_some) => {}
+                }
+                continue;
+            };
+            let spans = record.spans as usize;
+            match self.send_spooled(&record, &mut closing).await {
+                // Counted first: what ends in between was sent, and may be again.
+                Some(Ok(accepted)) => self.settle(&accepted, spans, &ledger),
+                Some(Err(reason)) => ledger.dropped(reason, spans),
+                None => return spool.put_back(&record).await,
+            }
+            spool.acknowledge(&record).await;
+        }
+    }
+
+    /// One request of the spool with all its attempts; `None` if the agent ends before it is
+    /// settled.
+    async fn send_spooled(
+        &self,
+        record: &Record,
+        closing: &mut Closing,
+    ) -> Option<Result<Accepted, DropReason>> {
+        let started = Instant::now();
+        let for_ever = RetryPolicy { give_up_after: Duration::MAX, ..self.settings.retry };
+        let mut backoff = Backoff::new(for_ever, started);
+        let request = Request { body: record.body.clone(), spans: record.spans as usize };
+        let body = self.transport.prepare(&request);
+        loop {
+            let after = match self.attempt(body.clone(), request.body.len(), closing).await {
+                Ok(accepted) => return Some(Ok(accepted)),
+                Err(Failure::Permanent { .. }) => return Some(Err(DropReason::Refused)),
+                Err(Failure::Retryable { after, .. }) => after,
+            };
+            // A receiver that takes others but never this one must not hold up the spool.
+            let over = started.elapsed() > self.settings.retry.give_up_after;
+            if over && self.health.worked_since(started) {
+                return Some(Err(DropReason::GaveUp));
+            }
+            let delay = backoff.next_delay(after, Instant::now(), fastrand::f64())?;
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = closing.wait_for(Option::is_some) => return None,
             }
         }
     }
@@ -164,21 +277,20 @@ impl OtlpExporter {
         self.log_partial_success(accepted, rejected);
     }
 
-    /// One request with all its attempts.
-    async fn send(
-        &self,
-        request: &Request,
-        closing: &mut watch::Receiver<bool>,
-    ) -> Result<Accepted, DropReason> {
+    /// One request with all its attempts, or one attempt if it can wait in the spool.
+    async fn send(&self, request: &Request, closing: &mut Closing) -> Result<Sent, DropReason> {
         let mut backoff = Backoff::new(self.settings.retry, Instant::now());
         let body = self.transport.prepare(request);
         loop {
-            let last_attempt = *closing.borrow_and_update();
-            let after = match self.attempt(body.clone(), request.body.len()).await {
-                Ok(accepted) => return Ok(accepted),
+            let last_attempt = closing.borrow_and_update().is_some();
+            let after = match self.attempt(body.clone(), request.body.len(), closing).await {
+                Ok(accepted) => return Ok(Sent::Accepted(accepted)),
                 Err(Failure::Permanent { .. }) => return Err(DropReason::Refused),
                 Err(Failure::Retryable { after, .. }) => after,
             };
+            if self.spooled(request).await {
+                return Ok(Sent::Spooled);
+            }
             if last_attempt {
                 return Err(DropReason::Shutdown);
             }
@@ -187,25 +299,39 @@ impl OtlpExporter {
             };
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                // The sender lives as long as the exporter's thread.
-                _ = closing.wait_for(|closing| *closing) => {}
+                _ = closing.wait_for(Option::is_some) => {}
             }
         }
     }
 
     /// One attempt, and what it tells about the receiver.
-    async fn attempt(&self, body: Bytes, uncompressed: usize) -> Result<Accepted, Failure> {
+    async fn attempt(
+        &self,
+        body: Bytes,
+        uncompressed: usize,
+        closing: &Closing,
+    ) -> Result<Accepted, Failure> {
         let limit = self.settings.timeout;
-        let result = match tokio::time::timeout(limit, self.transport.attempt(body)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Retryable {
+        let result = tokio::select! {
+            result = self.transport.attempt(body) => result,
+            () = tokio::time::sleep(limit) => Err(Failure::Retryable {
                 after: None,
                 trouble: Trouble::Silent,
                 reason: format!("no answer within {limit:?}"),
             }),
+            () = cutoff(closing.clone()), if self.spool.is_some() => {
+                let reason = "no answer before the end of the agent".to_owned();
+                return Err(Failure::Retryable { after: None, trouble: Trouble::Silent, reason });
+            }
         };
+        self.note(&result, uncompressed);
+        result
+    }
+
+    /// Learns from an attempt about the receiver, and tells the operator what is new.
+    fn note(&self, result: &Result<Accepted, Failure>, uncompressed: usize) {
         let now = Instant::now();
-        match &result {
+        match result {
             Ok(_) => self.log_return(self.health.worked(now)),
             Err(Failure::Retryable { trouble, reason, .. }) => {
                 if self.health.failed(*trouble, true, now) {
@@ -229,7 +355,6 @@ impl OtlpExporter {
                 }
             }
         }
-        result
     }
 
     /// A request of so many bytes was too large: later ones have at most half as many.
@@ -293,6 +418,16 @@ impl OverflowWatch {
             _ => {}
         }
         self.seen = dropped;
+    }
+}
+
+/// Returns when attempts have to end whose requests can wait in the spool.
+async fn cutoff(mut closing: Closing) {
+    // The sender lives as long as the exporter's thread.
+    let at = closing.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod log;
 mod receiver;
+mod spooling;
 mod troubles;
 
 use std::collections::HashMap;
@@ -57,7 +58,7 @@ fn queue(count: u64) -> Arc<Queue> {
 /// Exports `count` spans and returns once they are settled.
 async fn export(settings: OtlpSettings, count: u64) -> ExporterReport {
     let queue = queue(count);
-    let (_closing, seen) = watch::channel(false);
+    let (_closing, seen) = watch::channel(None);
     OtlpExporter::new(settings).unwrap().run(Arc::clone(&queue), seen).await;
     queue.ledger().report()
 }
@@ -232,7 +233,7 @@ async fn closing_cuts_waiting_short_with_one_last_attempt() {
     let receiver =
         HttpReceiver::start(vec![Answer::status(503).header("retry-after", "500")]).await;
     let queue = queue(3);
-    let (closing, seen) = watch::channel(false);
+    let (closing, seen) = watch::channel(None);
     let exporter = OtlpExporter::new(settings(&receiver.endpoint, &[])).unwrap();
     let running = tokio::spawn(exporter.run(Arc::clone(&queue), seen));
     tokio::time::timeout(Duration::from_mins(1), async {
@@ -242,7 +243,7 @@ async fn closing_cuts_waiting_short_with_one_last_attempt() {
     })
     .await
     .unwrap();
-    closing.send_replace(true);
+    closing.send_replace(Some(Instant::now()));
     running.await.unwrap();
     assert_eq!((receiver.requests().len(), queue.ledger().report().sent), (2, 3));
 }

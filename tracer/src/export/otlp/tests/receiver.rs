@@ -64,7 +64,11 @@ pub(super) struct HttpReceiver {
 
 impl HttpReceiver {
     pub(super) async fn start(script: Vec<Answer>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
+    }
+
+    /// Serves those who connect there.
+    pub(super) fn on(listener: TcpListener, script: Vec<Answer>) -> Self {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Log::default();
         let script = Arc::new(Mutex::new(VecDeque::from(script)));

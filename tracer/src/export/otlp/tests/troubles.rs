@@ -28,7 +28,7 @@ async fn export_one_by_one(settings: OtlpSettings, batches: u64) -> ExporterRepo
         Arc::new(Queue::new(room(1_000), trigger, Arc::new(Ledger::new("otlp".to_owned()))));
     queue.push(&Submission::share(spans(0..batches)));
     queue.close();
-    let (_closing, seen) = watch::channel(false);
+    let (_closing, seen) = watch::channel(None);
     OtlpExporter::new(settings).unwrap().run(Arc::clone(&queue), seen).await;
     queue.ledger().report()
 }
@@ -210,7 +210,7 @@ async fn a_slow_receiver_is_one_message() {
     }
     queue.close();
     let log = Log::start();
-    let (_closing, seen) = watch::channel(false);
+    let (_closing, seen) = watch::channel(None);
     let exporter = OtlpExporter::new(settings(&receiver.endpoint, &[])).unwrap();
     exporter.run(Arc::clone(&queue), seen).await;
     let lines = log.lines();
@@ -223,7 +223,7 @@ async fn a_slow_receiver_is_one_message() {
 async fn what_is_too_large_makes_later_requests_smaller() {
     let receiver = HttpReceiver::start(vec![Answer::status(413)]).await;
     let queue = queue(1_000);
-    let (_closing, seen) = watch::channel(false);
+    let (_closing, seen) = watch::channel(None);
     let mut settings = settings(&receiver.endpoint, &[]);
     settings.max_request_bytes = 40_000;
     OtlpExporter::new(settings.clone()).unwrap().run(Arc::clone(&queue), seen).await;
@@ -235,8 +235,8 @@ async fn what_is_too_large_makes_later_requests_smaller() {
     exporter.lower_limit(40_000);
     let batch = super::queue(1_000).next().await.unwrap();
     let ledger = Ledger::new("otlp".to_owned());
-    let (_closing, seen) = watch::channel(false);
-    exporter.deliver(&batch, &ledger, seen).await;
+    let (_closing, seen) = watch::channel(None);
+    exporter.deliver(&batch, &ledger, seen, true).await;
     assert_eq!(ledger.report().sent, 1_000);
     let sizes: Vec<_> = receiver.requests().iter().map(|(_, body)| body.len()).collect();
     let last = &sizes[sizes.len() - 4..];
