@@ -2,6 +2,7 @@
 //! has them, refuses them for good, or time runs out.
 
 mod client;
+mod dial;
 mod grpc;
 mod health;
 mod http;
@@ -101,6 +102,14 @@ impl Transport {
         match self {
             Self::Http(http) => http.attempt(body).await,
             Self::Grpc(grpc) => grpc.attempt(body).await,
+        }
+    }
+
+    /// Later attempts do not use the connections that there are.
+    fn reconnect(&self) {
+        match self {
+            Self::Http(http) => http.reconnect(),
+            Self::Grpc(grpc) => grpc.reconnect(),
         }
     }
 }
@@ -334,6 +343,10 @@ impl OtlpExporter {
         match result {
             Ok(_) => self.log_return(self.health.worked(now)),
             Err(Failure::Retryable { trouble, reason, .. }) => {
+                if *trouble == Trouble::Silent {
+                    // The host may have gone away without a word, and its name moved on.
+                    self.transport.reconnect();
+                }
                 if self.health.failed(*trouble, true, now) {
                     tracing::warn!(
                         endpoint = %self.settings.endpoint, reason = cut(reason),

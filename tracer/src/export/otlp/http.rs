@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER,
+};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use opentelemetry_proto::tonic::collector::trace::v1::{
@@ -13,10 +15,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message;
 
-use super::client::{HttpClient, TlsError, client};
+use super::client::{Connections, TlsError};
+use super::dial::tunnels;
 use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
-use crate::export::settings::{Compression, OtlpSettings, Protocol};
+use crate::export::settings::{Compression, OtlpSettings, Protocol, Proxy, Route};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -28,7 +31,7 @@ const ZSTD_LEVEL: i32 = 1;
 
 #[derive(Debug)]
 pub(super) struct HttpTransport {
-    client: HttpClient<Full<Bytes>>,
+    connections: Connections<Full<Bytes>>,
     endpoint: http::Uri,
     headers: HeaderMap,
     protocol: Protocol,
@@ -44,6 +47,11 @@ impl HttpTransport {
         let json = settings.protocol == Protocol::HttpJson;
         headers.insert(CONTENT_TYPE, if json { JSON } else { PROTOBUF });
         headers.remove(CONTENT_ENCODING);
+        if let Route::Proxy(Proxy { authorization: Some(authorization), .. }) = &settings.route
+            && !tunnels(settings)
+        {
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
         let encoding = match settings.compression {
             Compression::None => None,
             Compression::Gzip => Some("gzip"),
@@ -53,12 +61,16 @@ impl HttpTransport {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
         Ok(Self {
-            client: client(settings)?,
+            connections: Connections::new(settings)?,
             endpoint: settings.endpoint.clone(),
             headers,
             protocol: settings.protocol,
             compression: settings.compression,
         })
+    }
+
+    pub(super) fn reconnect(&self) {
+        self.connections.renew();
     }
 
     /// Converts and compresses a protobuf body once for all attempts.
@@ -87,7 +99,8 @@ impl HttpTransport {
             })?;
         *request.headers_mut() = self.headers.clone();
         let response = self
-            .client
+            .connections
+            .client()
             .request(request)
             .await
             .map_err(|error| Failure::connection(&error, self.protocol))?;

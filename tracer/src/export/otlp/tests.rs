@@ -2,6 +2,7 @@
 
 mod log;
 mod receiver;
+mod routes;
 mod spooling;
 mod troubles;
 

@@ -7,6 +7,7 @@ use http::StatusCode;
 use rustls::CertificateError;
 use tonic::{Code, Status};
 
+use super::dial::ProxyFailed;
 use crate::export::settings::Protocol;
 
 /// A kind of trouble.
@@ -173,6 +174,9 @@ impl Trouble {
         let mut found = None;
         // The innermost cause that means something says most.
         while let Some(error) = next {
+            if error.is::<ProxyFailed>() {
+                return Self::Proxy;
+            }
             found = of_cause(error, protocol).or(found);
             next = cause(error);
         }
@@ -230,9 +234,6 @@ fn of_cause(error: &(dyn Error + 'static), protocol: Protocol) -> Option<Trouble
     }
     if text.starts_with("dns error") {
         return Some(Trouble::UnknownHost);
-    }
-    if text.starts_with("tunnel error") || text.starts_with("proxy ") {
-        return Some(Trouble::Proxy);
     }
     // What is no HTTP/2 at all looks like a frame that cannot be.
     let no_frame = text.contains("frame with invalid size") || text.contains("FRAME_SIZE_ERROR");

@@ -120,6 +120,12 @@ pub(super) struct Service {
     script: Arc<Mutex<VecDeque<GrpcAnswer>>>,
 }
 
+impl Service {
+    pub(super) fn requests(&self) -> Vec<(MetadataMap, ExportTraceServiceRequest)> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
 #[tonic::async_trait]
 impl TraceService for Service {
     async fn export(
@@ -160,7 +166,7 @@ impl GrpcReceiver {
     }
 
     pub(super) fn requests(&self) -> Vec<(MetadataMap, ExportTraceServiceRequest)> {
-        self.service.requests.lock().unwrap().clone()
+        self.service.requests()
     }
 }
 

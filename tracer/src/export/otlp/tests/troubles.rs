@@ -233,7 +233,7 @@ async fn what_is_too_large_makes_later_requests_smaller() {
     // One that knows of the limit sends everything, in smaller requests.
     let exporter = OtlpExporter::new(settings).unwrap();
     exporter.lower_limit(40_000);
-    let batch = super::queue(1_000).next().await.unwrap();
+    let batch = queue(1_000).next().await.unwrap();
     let ledger = Ledger::new("otlp".to_owned());
     let (_closing, seen) = watch::channel(None);
     exporter.deliver(&batch, &ledger, seen, true).await;
