@@ -341,17 +341,16 @@ impl Spool {
         if self.read_at >= len {
             return Ok(Found::End);
         }
-        let file = match self.reader.take() {
-            Some(file) => file,
-            None => {
-                let file = File::open(self.path(number, SEGMENT))?;
-                let mut magic = [0; MAGIC.len()];
-                file.read_exact_at(&mut magic, 0)?;
-                if magic != MAGIC {
-                    return Ok(Found::Lost);
-                }
-                file
+        let file = if let Some(file) = self.reader.take() {
+            file
+        } else {
+            let file = File::open(self.path(number, SEGMENT))?;
+            let mut magic = [0; MAGIC.len()];
+            file.read_exact_at(&mut magic, 0)?;
+            if magic != MAGIC {
+                return Ok(Found::Lost);
             }
+            file
         };
         let found = record_at(&file, len, self.read_at)?;
         self.reader = Some(file);

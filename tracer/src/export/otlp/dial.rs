@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::export::settings::{OtlpSettings, Protocol, Proxy, Route};
 
 /// Finds out within some multiple of this that the other end of an idle connection is gone.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 /// Share of an attempt's time that connecting may take, so that a host that does not answer can be
 /// told from a receiver that does not.
 const CONNECT_SHARE: f64 = 0.5;

@@ -76,6 +76,7 @@ impl Spooling {
         }
         match appended.outcome {
             Ok(()) => {
+                tracing::debug!(spans, "spooled");
                 self.filled.notify_one();
                 true
             }

@@ -207,7 +207,7 @@ pub(super) struct Pki {
 impl Pki {
     pub(super) fn new() -> Self {
         let now = SystemTime::now();
-        let day = Duration::from_secs(24 * 3_600);
+        let day = Duration::from_hours(24);
         Self::valid_in(now - day..now + day)
     }
 

@@ -45,7 +45,7 @@ async fn raw(answer: &'static [u8]) -> String {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             // At least one read, so that closing does not reset what was answered.
-            let _ = stream.read(&mut [0; 65_536]).await;
+            let _ = stream.read(&mut [0; 4_096]).await;
             let _ = stream.write_all(answer).await;
         }
     });
@@ -141,7 +141,7 @@ async fn grpc_to_an_http_port() {
 #[tokio::test]
 async fn certificates_and_tls() {
     let directory = tempfile::tempdir().unwrap();
-    let year = Duration::from_secs(365 * 24 * 3_600);
+    let year = Duration::from_hours(365 * 24);
     let now = SystemTime::now();
     let expired = (now - 3 * year)..(now - year);
     let valid = (now - year)..(now + year);
@@ -222,12 +222,12 @@ async fn a_slow_receiver_is_one_message() {
 #[tokio::test]
 async fn what_is_too_large_makes_later_requests_smaller() {
     let receiver = HttpReceiver::start(vec![Answer::status(413)]).await;
-    let queue = queue(1_000);
+    let large = queue(1_000);
     let (_closing, seen) = watch::channel(None);
     let mut settings = settings(&receiver.endpoint, &[]);
     settings.max_request_bytes = 40_000;
-    OtlpExporter::new(settings.clone()).unwrap().run(Arc::clone(&queue), seen).await;
-    let report = queue.ledger().report();
+    OtlpExporter::new(settings.clone()).unwrap().run(Arc::clone(&large), seen).await;
+    let report = large.ledger().report();
     assert!(report.dropped(DropReason::Refused) > 0 && report.sent > 0, "{report}");
 
     // One that knows of the limit sends everything, in smaller requests.

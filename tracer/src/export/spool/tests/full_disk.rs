@@ -15,7 +15,7 @@ fn child() {
     let mut put = Vec::new();
     let error = loop {
         let mark = u8::try_from(put.len() + 1).unwrap();
-        match spool.append(&[mark; 30_000], 1).outcome {
+        match spool.append(&vec![mark; 30_000], 1).outcome {
             Ok(()) => put.push(mark),
             Err(error) => break error,
         }
@@ -25,13 +25,13 @@ fn child() {
     assert_eq!(spool.spans(), put.len() as u64);
     // Somebody else takes what is left, to the last page; then nothing can be begun either.
     let _ = fs::write(directory.join("other"), vec![0; 1 << 20]);
-    spool.append(&[0; 30_000], 1).outcome.unwrap_err();
+    spool.append(&vec![0; 30_000], 1).outcome.unwrap_err();
 
     // A restart on a full disk, and room again after a delivery.
     drop(spool);
     let mut spool = open(&directory.join("spool"), ROOMY);
     assert_eq!(spool.spans(), put.len() as u64);
-    spool.append(&[0; 30_000], 1).outcome.unwrap_err();
+    spool.append(&vec![0; 30_000], 1).outcome.unwrap_err();
     fs::remove_file(directory.join("other")).unwrap();
     let half = put.len() / 2;
     for mark in &put[..half] {
