@@ -1,5 +1,6 @@
 //! What is connected to in order to reach a receiver: itself, a proxy, a socket of this host.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use http::Uri;
@@ -31,11 +32,15 @@ pub struct Proxy {
 }
 
 impl Route {
-    /// By the conventional variables, of which the lower-case spelling wins.
+    /// By the conventional variables, of which the lower-case spelling wins. As most programs have
+    /// it, what runs on this host needs no proxy.
     pub(super) fn to(
         endpoint: &Uri,
         environment: &mut Environment<'_>,
     ) -> Result<Self, SettingsError> {
+        if is_local(endpoint) {
+            return Ok(Self::Direct);
+        }
         let read = |lower: &str, upper: &str| {
             environment.text(lower).or_else(|| environment.text(upper)).unwrap_or_default()
         };
@@ -56,4 +61,10 @@ impl Route {
         });
         Ok(Self::Proxy(Proxy { uri, authorization }))
     }
+}
+
+fn is_local(endpoint: &Uri) -> bool {
+    let host = endpoint.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -262,6 +262,10 @@ fn proxies_follow_the_conventional_variables() {
         panic!("no proxy")
     };
     assert!(proxy.authorization.is_some() && !format!("{proxy:?}").contains("secret"));
+    for local in ["http://localhost:1", "http://127.3.2.1:1", "http://[::1]:1"] {
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", local), ("HTTP_PROXY", "http://p:8")];
+        assert_eq!(otlp(&variables).route, Route::Direct, "{local}");
+    }
     let unix = ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:///run/o.sock");
     let route = otlp(&[unix, ("HTTP_PROXY", "http://p:8")]).route;
     assert_eq!(route, Route::Unix("/run/o.sock".into()));

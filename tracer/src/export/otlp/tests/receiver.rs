@@ -220,7 +220,8 @@ impl Pki {
         let issuer = Issuer::new(authority, authority_key);
         let issue = |name: &str| {
             let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let names = vec![name.to_owned(), "receiver.invalid".to_owned()];
+            let mut params = CertificateParams::new(names).unwrap();
             if name == "localhost" {
                 (params.not_before, params.not_after) = (time.start.into(), time.end.into());
             }
