@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
@@ -290,6 +291,13 @@ impl Agent {
     /// What it printed on standard output so far (unless shown).
     pub fn stdout(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()
+    }
+
+    /// Kills it, so that it can do nothing more; gives the spans that it had written to its file.
+    pub fn kill(mut self) -> Result<Spans> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait(STOP_PATIENCE)?;
+        self.spans()
     }
 
     /// Stops it as an operator would, with `SIGTERM`: it detaches, flushes and reports.

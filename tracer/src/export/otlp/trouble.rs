@@ -232,6 +232,10 @@ fn of_cause(error: &(dyn Error + 'static), protocol: Protocol) -> Option<Trouble
     if text == "request was canceled" {
         return Some(Trouble::Shared);
     }
+    // Who speaks HTTP/2 speaks first.
+    if text == "received unexpected message from connection" {
+        return Some(Trouble::NotHttp);
+    }
     if text.starts_with("dns error") {
         return Some(Trouble::UnknownHost);
     }
