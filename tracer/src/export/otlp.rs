@@ -31,7 +31,7 @@ pub use client::TlsError;
 use health::Health;
 use overflow::OverflowWatch;
 pub use retry::RetryPolicy;
-pub(super) use spooling::Spooling;
+pub(super) use spooling::{Spooling, strays};
 use transport::Transport;
 use trouble::{Trouble, causes};
 

@@ -39,6 +39,8 @@ const SEGMENTS: u64 = 16;
 /// Bounds of a segment's size.
 const LEAST_SEGMENT: u64 = 64 * 1024;
 const MOST_SEGMENT: u64 = 16 * 1024 * 1024;
+/// Files looked at to tell whether a directory is a spool.
+const MOST_LOOKED_AT: usize = 1_000;
 /// Names of segments and of what is kept of damaged ones.
 const SEGMENT: &str = "segment";
 const DAMAGED: &str = "damaged";
@@ -367,6 +369,14 @@ impl Appended {
     fn refused(error: io::Error) -> Self {
         Self { dropped: 0, outcome: Err(error) }
     }
+}
+
+/// Whether a directory looks like a spool that is not empty.
+pub(super) fn holds_requests(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .take(MOST_LOOKED_AT)
+        .any(|entry| entry.path().extension().is_some_and(|extension| extension == SEGMENT))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

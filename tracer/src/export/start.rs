@@ -15,7 +15,7 @@ use super::choice::{ExporterChoice, FileTarget};
 use super::console::ConsoleExporter;
 use super::file::FileExporter;
 use super::ledger::{ExportReport, Ledger};
-use super::otlp::{OtlpExporter, Spooling, TlsError};
+use super::otlp::{OtlpExporter, Spooling, TlsError, strays};
 use super::queue::{BatchTrigger, Queue, Submission};
 use super::settings::{BatchSettings, Settings};
 use super::spool::SpoolError;
@@ -130,6 +130,14 @@ pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError
                 tasks.spawn_on(file.run(queue), runtime.handle());
             }
         }
+    }
+
+    for stray in spool.iter().flat_map(|spool| strays(spool, &otlp)) {
+        tracing::warn!(
+            directory = %stray.display(),
+            "holds spans for a receiver that is not configured any more; name its endpoint again to \
+             deliver them, or remove the directory"
+        );
     }
 
     thread::Builder::new()

@@ -1,6 +1,8 @@
 //! The spool behind one exporter: its blocking I/O beside the export thread, and accounted for.
 
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use tokio::time::Instant;
 use crate::export::ledger::{DropReason, Ledger};
 use crate::export::log_limit::LogLimit;
 use crate::export::settings::{OtlpSettings, SpoolSettings};
-use crate::export::spool::{Record, Spool, SpoolError};
+use crate::export::spool::{Record, Spool, SpoolError, holds_requests};
 use crate::export::wire::Request;
 
 /// A spool that had trouble is looked at again after so long.
@@ -171,6 +173,18 @@ impl Spooling {
             );
         }
     }
+}
+
+/// Directories with requests for receivers that are not among these, so that nobody will deliver
+/// them.
+pub(in crate::export) fn strays(
+    settings: &SpoolSettings,
+    receivers: &[OtlpSettings],
+) -> Vec<PathBuf> {
+    let known: Vec<_> = receivers.iter().map(name).collect();
+    let entries = fs::read_dir(&settings.directory).into_iter().flatten().flatten();
+    let strange = entries.filter(|entry| !known.iter().any(|name| entry.file_name() == &name[..]));
+    strange.map(|entry| entry.path()).filter(|path| holds_requests(path)).collect()
 }
 
 /// A directory's name for a receiver: readable, and another one for every endpoint.

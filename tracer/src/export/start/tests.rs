@@ -102,3 +102,37 @@ fn what_cannot_start_says_why() {
     let error = start(settings("otlp", &[https, half])).unwrap_err();
     assert!(matches!(error, ExportError::Tls(TlsError::HalfIdentity)), "{error}");
 }
+
+#[test]
+fn with_a_spool_nothing_is_dropped_at_the_end_and_the_next_run_finds_it() {
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", deaf.local_addr().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = settings("otlp", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    settings.spool = Some(crate::export::SpoolSettings {
+        directory: directory.path().join("spool"),
+        max_bytes: 64 << 20,
+    });
+    for run in 1..=2 {
+        let (sink, handle) = start(settings.clone()).unwrap();
+        sink.submit(spans(0..3_000));
+        let error = start(settings.clone()).unwrap_err();
+        assert!(matches!(error, ExportError::Spool(SpoolError::InUse { .. })), "{error}");
+        let [otlp] = &handle.shutdown(Duration::from_secs(5)).exporters[..] else { panic!() };
+        assert_eq!((otlp.submitted, otlp.recovered), (3_000, (run - 1) * 3_000));
+        assert_eq!((otlp.spooled, otlp.drops().count()), (run * 3_000, 0), "{otlp}");
+    }
+}
+
+#[test]
+fn every_receiver_gets_everything_under_its_own_name() {
+    let unused = |port: u16| format!("http://127.0.0.1:{port}");
+    let options = Options { otlp_endpoints: vec![unused(1), unused(2)], ..Options::default() };
+    let (settings, _) = Settings::resolve(&options, |_| None).unwrap();
+    let (sink, handle) = start(settings).unwrap();
+    sink.submit(spans(0..3));
+    let report = handle.shutdown(Duration::from_mins(1));
+    let names: Vec<_> =
+        report.exporters.iter().map(|it| (it.name.as_str(), it.submitted)).collect();
+    assert_eq!(names, [("otlp http://127.0.0.1:1", 3), ("otlp http://127.0.0.1:2", 3)]);
+}

@@ -1,5 +1,7 @@
 //! Requests that wait in a spool for their receiver.
 
+use bytes::Bytes;
+
 use super::receiver::{Answer, HttpReceiver};
 use super::*;
 use crate::export::settings::SpoolSettings;
@@ -165,4 +167,22 @@ async fn each_receiver_has_a_spool_of_its_own() {
         .collect();
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), spools.len());
     Spooling::open(&place, &settings("http://a:1", &[]), ledger()).unwrap_err();
+}
+
+#[tokio::test]
+async fn what_nobody_will_deliver_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = SpoolSettings { directory: directory.path().to_owned(), max_bytes: 1 << 20 };
+    let known = [settings("http://a:1", &[]), settings("http://b:1", &[])];
+    assert!(strays(&place, &known).is_empty());
+    for (receiver, spans) in [("http://a:1", 1), ("http://gone:1", 1), ("http://empty:1", 0)] {
+        let ledger = Arc::new(Ledger::new("otlp".to_owned()));
+        let spool = Spooling::open(&place, &settings(receiver, &[]), ledger).unwrap();
+        if spans > 0 {
+            let body = Bytes::from_static(b"request");
+            assert!(spool.put(&Request { body, spans }).await);
+        }
+    }
+    let strays = strays(&place, &known);
+    assert!(matches!(&strays[..], [one] if one.to_str().unwrap().contains("gone-1")), "{strays:?}");
 }
