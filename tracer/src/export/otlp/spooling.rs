@@ -183,7 +183,8 @@ pub(in crate::export) fn strays(
 ) -> Vec<PathBuf> {
     let known: Vec<_> = receivers.iter().map(name).collect();
     let entries = fs::read_dir(&settings.directory).into_iter().flatten().flatten();
-    let strange = entries.filter(|entry| !known.iter().any(|name| entry.file_name() == &name[..]));
+    let strange =
+        entries.filter(|entry| !known.iter().any(|name| entry.file_name() == name.as_str()));
     strange.map(|entry| entry.path()).filter(|path| holds_requests(path)).collect()
 }
 
