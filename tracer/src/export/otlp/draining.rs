@@ -57,8 +57,11 @@ impl OtlpExporter {
             };
             // A receiver that takes others but never this one must not hold up the spool.
             let over = started.elapsed() > self.settings.retry.give_up_after;
-            if over && self.health.worked_since(started) {
-                return Some(Err(DropReason::GaveUp));
+            if over {
+                if self.health.worked_since(started) {
+                    return Some(Err(DropReason::GaveUp));
+                }
+                self.health.doubt();
             }
             let delay = backoff.next_delay(after, Instant::now(), fastrand::f64())?;
             tokio::select! {

@@ -62,6 +62,12 @@ impl Health {
         self.lock().down
     }
 
+    /// The trouble may be with the request rather than with the receiver: the next other one finds
+    /// out.
+    pub(super) fn doubt(&self) {
+        self.lock().down = false;
+    }
+
     /// Whether it took something at or after that time.
     pub(super) fn worked_since(&self, time: Instant) -> bool {
         self.lock().last_success.is_some_and(|success| success >= time)

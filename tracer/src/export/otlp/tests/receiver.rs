@@ -31,8 +31,14 @@ use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status};
 /// What the HTTP receiver does with one request.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    Respond { status: u16, headers: Vec<(&'static str, &'static str)>, body: Vec<u8> },
+    Respond {
+        status: u16,
+        headers: Vec<(&'static str, &'static str)>,
+        body: Vec<u8>,
+    },
     HangUp,
+    /// 503 as long as the body contains these bytes, and success for others; for every request.
+    BusyWith(Vec<u8>),
 }
 
 impl Answer {
@@ -82,9 +88,9 @@ impl HttpReceiver {
                         async move {
                             let (head, body) = request.into_parts();
                             let body = body.collect().await.unwrap().to_bytes();
-                            requests.lock().unwrap().push((head, body));
-                            let answer = script.lock().unwrap().pop_front();
-                            respond(answer.unwrap_or(Answer::status(200)))
+                            requests.lock().unwrap().push((head, body.clone()));
+                            let answer = next_answer(&mut script.lock().unwrap(), &body);
+                            respond(answer)
                         }
                     });
                     let server = auto::Builder::new(TokioExecutor::new());
@@ -101,6 +107,14 @@ impl HttpReceiver {
     pub(super) fn requests(&self) -> Vec<(Parts, Bytes)> {
         self.requests.lock().unwrap().clone()
     }
+}
+
+fn next_answer(script: &mut VecDeque<Answer>, body: &[u8]) -> Answer {
+    if let Some(Answer::BusyWith(bytes)) = script.front() {
+        let contained = body.windows(bytes.len()).any(|window| window == bytes);
+        return Answer::status(if contained { 503 } else { 200 });
+    }
+    script.pop_front().unwrap_or(Answer::status(200))
 }
 
 fn respond(answer: Answer) -> Result<Response<Full<Bytes>>, &'static str> {

@@ -1,9 +1,12 @@
 //! Requests that wait in a spool for their receiver.
 
+use std::path::Path;
+
 use bytes::Bytes;
 
 use super::receiver::{Answer, HttpReceiver};
 use super::*;
+use crate::export::fixtures::span;
 use crate::export::settings::SpoolSettings;
 
 struct Run {
@@ -13,11 +16,15 @@ struct Run {
 }
 
 impl Run {
-    fn start(settings: OtlpSettings, spool: &std::path::Path, room_for: usize) -> Self {
+    fn start(settings: OtlpSettings, spool: &Path, room_for: usize) -> Self {
+        Self::with_spool_of(1 << 20, settings, spool, room_for)
+    }
+
+    fn with_spool_of(bytes: u64, settings: OtlpSettings, spool: &Path, room_for: usize) -> Self {
         let trigger = BatchTrigger { size: 10, linger: Duration::ZERO };
         let ledger = Arc::new(Ledger::new("otlp".to_owned()));
         let queue = Arc::new(Queue::new(room(room_for), trigger, Arc::clone(&ledger)));
-        let place = SpoolSettings { directory: spool.to_owned(), max_bytes: 1 << 20 };
+        let place = SpoolSettings { directory: spool.to_owned(), max_bytes: bytes };
         let spooling = Spooling::open(&place, &settings, ledger).unwrap();
         let exporter = OtlpExporter::new(settings).unwrap().with_spool(spooling);
         let (closing, seen) = watch::channel(None);
@@ -153,6 +160,41 @@ async fn refusals_are_dropped_from_the_spool_too() {
     run.submit(10..20);
     run.until(|report| report.sent == 10).await;
     assert_eq!(run.stop().await.spooled, 0);
+}
+
+#[tokio::test]
+async fn a_request_that_the_receiver_never_takes_does_not_hold_up_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let poison = span(7);
+    let receiver = HttpReceiver::start(vec![Answer::BusyWith(poison.id.0.to_vec())]).await;
+    let mut settings = settings(&receiver.endpoint, &[]);
+    settings.retry.give_up_after = Duration::from_millis(50);
+    let run = Run::start(settings, directory.path(), 1_000);
+    run.submit(0..10);
+    let mut start = 10;
+    while run.report().dropped(DropReason::GaveUp) == 0 {
+        run.submit(start..start + 10);
+        start += 10;
+        run.until(|report| report.pending == 0).await;
+        assert!(start < 1_000_000, "{}", run.report());
+    }
+    run.until(|report| report.spooled + report.pending == 0).await;
+    let report = run.stop().await;
+    assert_eq!((report.sent, report.dropped(DropReason::GaveUp)), (start - 10, 10), "{report}");
+}
+
+#[tokio::test]
+async fn where_the_spool_has_no_room_spans_wait_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = HttpReceiver::start(vec![Answer::status(503); 10]).await;
+    let run = Run::with_spool_of(1, settings(&receiver.endpoint, &[]), directory.path(), 1_000);
+    let log = log::Log::start();
+    run.submit(0..50);
+    run.until(|report| report.sent == 50).await;
+    let report = run.stop().await;
+    assert_eq!((report.spooled, report.drops().count()), (0, 0), "{report}");
+    let told = log.lines().iter().filter(|line| line.contains("is its disk full?")).count();
+    assert_eq!(told, 1, "{:#?}", log.lines());
 }
 
 #[tokio::test]
