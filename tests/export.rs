@@ -220,7 +220,7 @@ fn a_receiver_that_starts_late() -> Result<()> {
             agent.wait_for_spans(SPANS)?;
             // The operator is told before the agent gives up.
             wait::until("a failed attempt in the agent's log", || {
-                Ok(agent.log().contains("OTLP export will be tried again").then_some(()))
+                Ok(agent.log().contains("the OTLP receiver takes no spans").then_some(()))
             })?;
             let mut rotel = Rotel::start_at(grpc_port, http_port)?;
             received_as_written(agent, &mut rotel)

@@ -311,6 +311,13 @@ impl Agent {
         fs::read_to_string(&self.stdout).unwrap_or_default()
     }
 
+    /// Kills it, so that it can do nothing more; gives the spans that it had written to its file.
+    pub fn kill(mut self) -> Result<Spans> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait(STOP_PATIENCE)?;
+        self.spans()
+    }
+
     /// Stops it as an operator would, with `SIGTERM`: it detaches, flushes and reports.
     pub fn stop(mut self) -> Result<Finished> {
         self.process.terminate(STOP_PATIENCE)?;

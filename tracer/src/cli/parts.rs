@@ -2,11 +2,13 @@
 
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
-use tracer::config::{Backend, CaptureOptions, ExportOptions, LinkOptions, SpanOptions};
+use tracer::config::{
+    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, QueueDrop, SpanOptions,
+};
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
-use tracer::export::{self, ExportHandle, SpanSink};
+use tracer::export::{self, ExportHandle, Overflow, SpanSink, SpoolSettings};
 use tracer::pipeline::Pipeline;
 use tracer::proxy::redirect::{self, Rehearsal};
 use tracer::target::{Processes, Resolver, Selection, Selectors};
@@ -112,8 +114,23 @@ pub(crate) fn pipeline(
 pub(crate) fn exporters(options: &ExportOptions) -> Result<(SpanSink, ExportHandle)> {
     let options = export::Options {
         exporters: options.exporter.clone(),
-        otlp_endpoint: options.otlp_endpoint.clone(),
-        otlp_protocol: options.otlp_protocol.clone(),
+        otlp_endpoints: options.otlp_endpoint.clone(),
+        otlp_protocols: options.otlp_protocol.clone(),
+        otlp_headers: options.otlp_headers.clone(),
+        otlp_compression: options.otlp_compression.clone(),
+        otlp_timeout: options.otlp_timeout.map(Into::into),
+        otlp_max_request: options.otlp_max_request.map(bytes),
+        retry_for: options.retry_for.map(Into::into),
+        spool: options
+            .spool
+            .clone()
+            .map(|directory| SpoolSettings { directory, max_bytes: options.spool_size.0 }),
+        max_queue_size: options.queue_spans,
+        max_queue_bytes: Some(bytes(options.queue_bytes)),
+        overflow: match options.queue_drop {
+            QueueDrop::Newest => Overflow::Newest,
+            QueueDrop::Oldest => Overflow::Oldest,
+        },
         ..export::Options::default()
     };
     let (settings, warnings) =
@@ -122,4 +139,8 @@ pub(crate) fn exporters(options: &ExportOptions) -> Result<(SpanSink, ExportHand
         eprintln!("tracer: {warning}");
     }
     Ok(export::start(settings)?)
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tracer::capture::{Backend, KernelCounters};
 use tracer::conn;
-use tracer::export::ExportReport;
+use tracer::export::{ExportReport, ExporterReport};
 use tracer::link::{self, Tally};
 use tracer::pipeline::Pipeline;
 use tracer::propagation;
@@ -28,6 +28,12 @@ pub(crate) struct Report {
     exported: BTreeMap<String, u64>,
     /// Spans not delivered, by exporter and reason.
     undelivered: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Spans that wait in the spool for the next run, by exporter.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    spooled: BTreeMap<String, u64>,
+    /// Spans that an earlier run had left in the spool, by exporter; not among `spans`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    recovered: BTreeMap<String, u64>,
     /// Exchanges that happened and are not among the spans, by reason.
     losses: BTreeMap<&'static str, u64>,
     /// Spans by service and by what decided their parent.
@@ -78,6 +84,10 @@ impl Report {
             losses.insert("connection_end_lost", untold);
         }
         let exporters = || export.exporters.iter();
+        let counts = |count: fn(&ExporterReport) -> u64| {
+            let counts = exporters().map(|report| (report.name.clone(), count(report)));
+            counts.filter(|(_, spans)| *spans > 0).collect()
+        };
         Self {
             backend: captured.map(|(backend, _)| backend),
             spans: core.server_spans + core.client_spans,
@@ -86,19 +96,13 @@ impl Report {
             exported: exporters().map(|report| (report.name.clone(), report.sent)).collect(),
             undelivered: exporters()
                 .map(|report| {
-                    let mut reasons: BTreeMap<_, _> =
-                        report.dropped().map(|(reason, spans)| (reason.as_str(), spans)).collect();
-                    for (reason, spans) in
-                        [("rejected", report.rejected), ("failed", report.failed)]
-                    {
-                        if spans > 0 {
-                            reasons.insert(reason, spans);
-                        }
-                    }
-                    (report.name.clone(), reasons)
+                    let reasons = report.drops().map(|(reason, spans)| (reason.as_str(), spans));
+                    (report.name.clone(), reasons.collect::<BTreeMap<_, _>>())
                 })
                 .filter(|(_, reasons)| !reasons.is_empty())
                 .collect(),
+            spooled: counts(|report| report.spooled),
+            recovered: counts(|report| report.recovered),
             losses,
             links: pipeline.links().clone(),
             link_limits: pipeline.link_counts(),

@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use capture::{Backend, CaptureOptions, ConnectionLimit, MessageBudget, OptionError, RingSize};
-pub use export::ExportOptions;
+pub use export::{ExportOptions, QueueDrop};
 pub use link::LinkOptions;
 pub use propagate::{Propagate, PropagateOptions};
 pub use span::SpanOptions;

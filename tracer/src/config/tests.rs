@@ -96,6 +96,34 @@ fn span_options_are_checked() {
 }
 
 #[test]
+fn destinations_may_be_several() {
+    let options = run(&[
+        "--otlp-endpoint=http://a:1,http://b:2",
+        "--otlp-endpoint",
+        "unix:///run/o.sock",
+        "--otlp-protocol=grpc",
+        "--otlp-headers=a=1,b=2",
+        "--otlp-timeout=3s",
+        "--otlp-max-request=1M",
+        "--queue-bytes=8M",
+        "--queue-drop=oldest",
+        "--retry-for=0s",
+        "--spool=/var/lib/tracer",
+        "--spool-size=2G",
+    ])
+    .export;
+    assert_eq!(options.otlp_endpoint, ["http://a:1", "http://b:2", "unix:///run/o.sock"]);
+    assert_eq!(options.otlp_headers, ["a=1,b=2"], "commas are part of the list");
+    assert_eq!(options.otlp_timeout.map(Into::into), Some(std::time::Duration::from_secs(3)));
+    assert_eq!(options.retry_for.map(Into::into), Some(std::time::Duration::ZERO));
+    assert_eq!(options.otlp_max_request, Some(ByteSize(1 << 20)));
+    assert_eq!((options.queue_bytes, options.queue_drop), (ByteSize(8 << 20), QueueDrop::Oldest));
+    assert_eq!(options.spool.as_deref(), Some(std::path::Path::new("/var/lib/tracer")));
+    assert_eq!(options.spool_size, ByteSize(2 << 30));
+    assert!(error(&["run", "--queue-drop", "all"]).contains("newest"));
+}
+
+#[test]
 fn mistakes_say_what_to_write_instead() {
     assert!(error(&["run", "--port", "0"]).contains("from 1 to 65535"));
     assert!(error(&["run", "--port", "http"]).contains("from 1 to 65535"));

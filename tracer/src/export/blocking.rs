@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::time::Instant;
 
-use super::ledger::Ledger;
+use super::ledger::{DropReason, Ledger};
 use super::log_limit::LogLimit;
 
 /// Has `writer` write `spans` spans. Gives it back, unless the runtime is going away: what is left
@@ -25,7 +25,7 @@ pub(super) async fn deliver<W: Send + 'static>(
     match result {
         Ok(()) => ledger.sent(spans),
         Err(error) => {
-            ledger.failed(spans);
+            ledger.dropped(DropReason::Unwritable, spans);
             if let Some(suppressed) = failures.admit(Instant::now()) {
                 tracing::warn!(%error, spans, suppressed, "cannot write spans");
             }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ledger::Ledger;
-use super::queue::{Batch, BatchTrigger, Queue};
+use super::queue::{Batch, BatchTrigger, Overflow, Queue, QueueBounds, Submission};
 use crate::trace::context::{SpanId, TraceFlags, TraceId, TraceState};
 use crate::trace::{Resource, ResourceId, Span, SpanKind, Status, Value};
 
@@ -40,11 +40,16 @@ pub(super) fn spans(starts: Range<u64>) -> Vec<Span> {
     starts.map(span).collect()
 }
 
+/// Bounds of a queue for so many spans of any size.
+pub(super) fn room(spans: usize) -> QueueBounds {
+    QueueBounds { spans, bytes: usize::MAX, overflow: Overflow::Newest }
+}
+
 /// The spans as one batch.
 pub(super) fn batch(spans: Vec<Span>) -> Batch {
     let trigger = BatchTrigger { size: usize::MAX, linger: std::time::Duration::ZERO };
-    let queue = Queue::new(spans.len(), trigger, Arc::new(Ledger::new("test".to_owned())));
-    queue.push(&Arc::new(spans));
+    let queue = Queue::new(room(spans.len()), trigger, Arc::new(Ledger::new("test".to_owned())));
+    queue.push(&Submission::share(spans));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(queue.next()).unwrap()
 }

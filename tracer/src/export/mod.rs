@@ -10,19 +10,23 @@ pub mod console;
 mod file;
 #[cfg(test)]
 mod fixtures;
+mod footprint;
 mod ledger;
 mod log_limit;
 mod otlp;
 mod queue;
 mod settings;
+pub mod spool;
 mod start;
 mod wire;
 
 pub use choice::{ChoiceError, ExporterChoice, FileTarget};
 pub use ledger::{DropReason, ExportReport, ExporterReport};
 pub use otlp::{RetryPolicy, TlsError};
+pub use queue::{Overflow, QueueBounds};
 pub use settings::{
-    BatchSettings, Compression, ConsoleSettings, Options, OtlpSettings, Protocol, Settings,
-    SettingsError, TlsFiles,
+    BatchSettings, Compression, ConsoleSettings, Options, OtlpSettings, Protocol, Proxy, Route,
+    Settings, SettingsError, SpoolSettings, TlsFiles,
 };
+pub use spool::SpoolError;
 pub use start::{ExportError, ExportHandle, SpanSink, start};

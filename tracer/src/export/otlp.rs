@@ -1,12 +1,21 @@
 //! The OTLP destination: batches become requests, and requests are retried until the receiver
 //! has them, refuses them for good, or time runs out.
 
+mod attempts;
 mod client;
+mod dial;
+mod draining;
 mod grpc;
+mod health;
 mod http;
+mod overflow;
 mod retry;
+mod spooling;
+mod transport;
+mod trouble;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,10 +28,12 @@ use super::queue::{Batch, Queue};
 use super::settings::{OtlpSettings, Protocol};
 use super::wire::{self, Request};
 pub use client::TlsError;
-use grpc::GrpcTransport;
-use http::HttpTransport;
-use retry::Backoff;
+use health::Health;
+use overflow::OverflowWatch;
 pub use retry::RetryPolicy;
+pub(super) use spooling::{Spooling, strays};
+use transport::Transport;
+use trouble::{Trouble, causes};
 
 /// `Agent/version OTel-OTLP-Exporter-Rust/version`, as OTLP asks.
 const USER_AGENT: &str = concat!(
@@ -34,8 +45,6 @@ const USER_AGENT: &str = concat!(
 );
 /// Size limit of a response.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
-/// Characters of a receiver's message that are logged.
-const MAX_LOGGED: usize = 300;
 
 /// The receiver took the request, or most of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,15 +59,25 @@ struct Accepted {
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
     /// Worth another attempt, but not before the receiver's own delay if it named one.
-    Retryable { after: Option<Duration>, reason: String },
+    Retryable { after: Option<Duration>, trouble: Trouble, reason: String },
     /// The same request will never be taken.
-    Permanent { reason: String },
+    Permanent { trouble: Trouble, reason: String },
 }
 
+/// What became of a request that is not lost.
 #[derive(Debug)]
-enum Transport {
-    Http(HttpTransport),
-    Grpc(GrpcTransport),
+enum Sent {
+    Accepted(Accepted),
+    /// It waits in the spool.
+    Spooled,
+}
+
+impl Failure {
+    /// The connection could not be made, or broke: as OTLP has it, worth another attempt.
+    fn connection(error: &(dyn std::error::Error + 'static), protocol: Protocol) -> Self {
+        let trouble = Trouble::of_connection(error, protocol);
+        Self::Retryable { after: None, trouble, reason: causes(error) }
+    }
 }
 
 /// Sends the spans of one queue to one receiver.
@@ -66,141 +85,110 @@ enum Transport {
 pub(super) struct OtlpExporter {
     transport: Transport,
     settings: OtlpSettings,
-    retries: LogLimit,
-    failures: LogLimit,
+    health: Health,
+    /// Size limit of a request: what was set, or less if the receiver refused that.
+    max_request_bytes: AtomicUsize,
     rejections: LogLimit,
+    /// Where requests wait that cannot be delivered now; without it they wait in memory.
+    spool: Option<Spooling>,
 }
+
+/// Whether the agent is about to end, and then how long attempts may go on whose requests can wait
+/// in the spool instead.
+pub(super) type Closing = watch::Receiver<Option<Instant>>;
 
 impl OtlpExporter {
     /// Reads certificates; connects only when there is something to send.
     pub(super) fn new(settings: OtlpSettings) -> Result<Self, TlsError> {
-        let transport = match settings.protocol {
-            Protocol::Grpc => Transport::Grpc(GrpcTransport::new(&settings)?),
-            Protocol::HttpProtobuf => Transport::Http(HttpTransport::new(&settings)?),
-        };
         Ok(Self {
-            transport,
-            settings,
-            retries: LogLimit::default(),
-            failures: LogLimit::default(),
+            transport: Transport::new(&settings)?,
+            health: Health::default(),
+            max_request_bytes: AtomicUsize::new(settings.max_request_bytes),
             rejections: LogLimit::default(),
+            spool: None,
+            settings,
         })
+    }
+
+    /// Lets requests wait in a spool.
+    pub(super) fn with_spool(self, spool: Spooling) -> Self {
+        Self { spool: Some(spool), ..self }
     }
 
     /// Runs until the queue is closed and everything taken from it is settled.
     ///
-    /// Once `closing` turns true, waiting retries get one last attempt at once.
-    pub(super) async fn run(self, queue: Arc<Queue>, closing: watch::Receiver<bool>) {
+    /// Once the agent is `closing`, waiting retries get one last attempt at once. With a spool, it
+    /// ends only then, and leaves there what is left.
+    pub(super) async fn run(self, queue: Arc<Queue>, closing: Closing) {
         let this = Arc::new(self);
+        let mut overflow = OverflowWatch::default();
+        let mut draining = JoinSet::new();
+        draining.spawn(Arc::clone(&this).drain(Arc::clone(queue.ledger()), closing.clone()));
         let mut under_way = JoinSet::new();
         loop {
-            while under_way.len() >= this.settings.concurrency.max(1) {
-                under_way.join_next().await;
-            }
+            let keeps_up = this.until_free(&mut under_way, &queue).await;
             let Some(batch) = queue.next().await else { break };
             while under_way.try_join_next().is_some() {}
-            let this = Arc::clone(&this);
+            overflow.look(&queue, &this.settings.endpoint);
             let ledger = Arc::clone(queue.ledger());
+            let this = Arc::clone(&this);
             let closing = closing.clone();
-            under_way.spawn(async move { this.deliver(&batch, &ledger, closing).await });
+            let delivery = async move { this.deliver(&batch, &ledger, closing, keeps_up).await };
+            if keeps_up {
+                under_way.spawn(delivery);
+            } else {
+                delivery.await;
+            }
         }
         while under_way.join_next().await.is_some() {}
+        while draining.join_next().await.is_some() {}
     }
 
-    async fn deliver(&self, batch: &Batch, ledger: &Ledger, mut closing: watch::Receiver<bool>) {
-        let encoded = wire::encode(batch, self.settings.max_request_bytes);
+    /// Waits until another request may be under way. With a spool only as long as there is room in
+    /// the queue; then it returns false.
+    async fn until_free(&self, under_way: &mut JoinSet<()>, queue: &Queue) -> bool {
+        while under_way.len() >= self.settings.concurrency.max(1) {
+            tokio::select! {
+                _ = under_way.join_next() => {}
+                () = queue.until_half_full(), if self.spool.is_some() => return false,
+            }
+        }
+        true
+    }
+
+    /// Settles a batch: delivers it, or leaves it to the spool if the receiver is away or does not
+    /// keep up.
+    async fn deliver(&self, batch: &Batch, ledger: &Ledger, mut closing: Closing, keeps_up: bool) {
+        let encoded = wire::encode(batch, self.max_request_bytes.load(Ordering::Relaxed));
         ledger.dropped(DropReason::TooLarge, encoded.too_large);
         for request in encoded.requests {
+            let can_wait = !keeps_up || self.health.is_down();
+            if can_wait && self.spooled(&request).await {
+                continue;
+            }
             match self.send(&request, &mut closing).await {
-                Ok(accepted) => {
-                    let rejected = accepted.rejected.min(request.spans);
-                    ledger.sent(request.spans - rejected);
-                    ledger.rejected(rejected);
-                    self.log_partial_success(&accepted, rejected);
-                }
-                Err(reason) => {
-                    ledger.failed(request.spans);
-                    self.log_failure(&reason, request.spans);
-                }
+                Ok(Sent::Accepted(accepted)) => self.settle(&accepted, request.spans, ledger),
+                Ok(Sent::Spooled) => {}
+                Err(reason) => ledger.dropped(reason, request.spans),
             }
         }
     }
 
-    /// One request with all its attempts; the error is the last reason.
-    async fn send(
-        &self,
-        request: &Request,
-        closing: &mut watch::Receiver<bool>,
-    ) -> Result<Accepted, String> {
-        let mut backoff = Backoff::new(self.settings.retry, Instant::now());
-        let body = match &self.transport {
-            Transport::Http(http) => http.prepare(&request.body),
-            Transport::Grpc(_) => request.body.clone(),
-        };
-        loop {
-            let last_attempt = *closing.borrow_and_update();
-            let attempt = async {
-                match &self.transport {
-                    Transport::Http(http) => http.attempt(body.clone()).await,
-                    Transport::Grpc(grpc) => grpc.attempt(body.clone()).await,
-                }
-            };
-            let (after, reason) = match tokio::time::timeout(self.settings.timeout, attempt).await {
-                Ok(Ok(accepted)) => return Ok(accepted),
-                Ok(Err(Failure::Permanent { reason })) => return Err(reason),
-                Ok(Err(Failure::Retryable { after, reason })) => (after, reason),
-                Err(_) => (None, format!("no answer within {:?}", self.settings.timeout)),
-            };
-            if last_attempt {
-                return Err(reason);
-            }
-            let Some(delay) = backoff.next_delay(after, Instant::now(), fastrand::f64()) else {
-                return Err(reason);
-            };
-            self.log_retry(&reason, request.spans);
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                // The sender lives as long as the exporter's thread.
-                _ = closing.wait_for(|closing| *closing) => {}
-            }
+    /// Whether there is a spool and it took the request.
+    async fn spooled(&self, request: &Request) -> bool {
+        match &self.spool {
+            Some(spool) => spool.put(request).await,
+            None => false,
         }
     }
 
-    fn log_retry(&self, reason: &str, spans: usize) {
-        if let Some(suppressed) = self.retries.admit(Instant::now()) {
-            tracing::warn!(
-                endpoint = %self.settings.endpoint, spans, suppressed, reason = cut(reason),
-                "OTLP export will be tried again; check that the receiver runs and the endpoint \
-                 is right"
-            );
-        }
+    /// Counts what the receiver took and what not.
+    fn settle(&self, accepted: &Accepted, spans: usize, ledger: &Ledger) {
+        let rejected = accepted.rejected.min(spans);
+        ledger.sent(spans - rejected);
+        ledger.dropped(DropReason::Rejected, rejected);
+        self.log_partial_success(accepted, rejected);
     }
-
-    fn log_failure(&self, reason: &str, spans: usize) {
-        if let Some(suppressed) = self.failures.admit(Instant::now()) {
-            tracing::warn!(
-                endpoint = %self.settings.endpoint, spans, suppressed, reason = cut(reason),
-                "OTLP export failed; check that the receiver runs and the endpoint is right"
-            );
-        }
-    }
-
-    fn log_partial_success(&self, accepted: &Accepted, rejected: usize) {
-        if rejected == 0 && accepted.message.is_empty() {
-            return;
-        }
-        if let Some(suppressed) = self.rejections.admit(Instant::now()) {
-            tracing::warn!(
-                endpoint = %self.settings.endpoint, rejected, suppressed,
-                message = cut(&accepted.message),
-                "the OTLP receiver did not take everything"
-            );
-        }
-    }
-}
-
-fn cut(text: &str) -> &str {
-    text.char_indices().nth(MAX_LOGGED).map_or(text, |(end, _)| &text[..end])
 }
 
 #[cfg(test)]

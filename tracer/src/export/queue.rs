@@ -8,17 +8,43 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::footprint::footprint;
 use super::ledger::{DropReason, Ledger};
 use crate::trace::Span;
 
 /// Spans that were submitted together, shared by all destinations.
-pub(super) type SharedSpans = Arc<Vec<Span>>;
+#[derive(Debug)]
+pub(super) struct Submission {
+    spans: Vec<Span>,
+    /// Bytes of each span.
+    sizes: Vec<usize>,
+    bytes: usize,
+}
 
-/// A part of spans submitted together.
+impl Submission {
+    /// Measures the spans once for all queues.
+    pub(super) fn share(spans: Vec<Span>) -> Arc<Self> {
+        let sizes: Vec<_> = spans.iter().map(footprint).collect();
+        let bytes = sizes.iter().sum();
+        Arc::new(Self { spans, sizes, bytes })
+    }
+}
+
+/// A part of spans submitted together. Their memory is free once all of them are gone.
 #[derive(Clone, Debug)]
 struct Chunk {
-    spans: SharedSpans,
+    from: Arc<Submission>,
     range: Range<usize>,
+}
+
+impl Chunk {
+    fn spans(&self) -> &[Span] {
+        &self.from.spans[self.range.clone()]
+    }
+
+    fn bytes(&self) -> usize {
+        self.from.sizes[self.range.clone()].iter().sum()
+    }
 }
 
 /// Spans to be delivered together.
@@ -33,13 +59,13 @@ impl Batch {
 
     /// The spans in the order they were submitted.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Span> {
-        self.0.iter().flat_map(|chunk| &chunk.spans[chunk.range.clone()])
+        self.0.iter().flat_map(Chunk::spans)
     }
 
     /// The spans as handles that outlive the batch.
     pub(super) fn shared(&self) -> impl Iterator<Item = SharedSpan> {
         self.0.iter().flat_map(|chunk| {
-            chunk.range.clone().map(|index| SharedSpan { spans: Arc::clone(&chunk.spans), index })
+            chunk.range.clone().map(|index| SharedSpan { from: Arc::clone(&chunk.from), index })
         })
     }
 }
@@ -47,7 +73,7 @@ impl Batch {
 /// One span, kept alive together with those it was submitted with.
 #[derive(Clone, Debug)]
 pub(super) struct SharedSpan {
-    spans: SharedSpans,
+    from: Arc<Submission>,
     index: usize,
 }
 
@@ -55,7 +81,7 @@ impl Deref for SharedSpan {
     type Target = Span;
 
     fn deref(&self) -> &Span {
-        &self.spans[self.index]
+        &self.from.spans[self.index]
     }
 }
 
@@ -74,12 +100,35 @@ pub(super) struct BatchTrigger {
     pub(super) linger: Duration,
 }
 
-/// A queue bounded by its number of spans.
+/// How much may wait, and what happens to more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// Spans that may wait.
+    pub spans: usize,
+    /// Bytes that waiting spans may take.
+    pub bytes: usize,
+    /// Which spans are dropped.
+    pub overflow: Overflow,
+}
+
+/// Which spans are dropped when there is no room for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// Those that come: what led to the trouble is kept.
+    #[default]
+    Newest,
+    /// Those that wait longest: what is going on now is kept.
+    Oldest,
+}
+
+/// A queue bounded by spans and by bytes.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Notify,
-    capacity: usize,
+    /// Told when the queue becomes half full.
+    filling: Notify,
+    bounds: QueueBounds,
     trigger: BatchTrigger,
     ledger: Arc<Ledger>,
 }
@@ -88,18 +137,21 @@ pub(super) struct Queue {
 struct State {
     chunks: VecDeque<Chunk>,
     spans: usize,
+    bytes: usize,
     /// When the queue was last empty or cut; set exactly while there are spans.
     waiting_since: Option<Instant>,
     closed: bool,
 }
 
 impl Queue {
-    pub(super) fn new(capacity: usize, trigger: BatchTrigger, ledger: Arc<Ledger>) -> Self {
+    pub(super) fn new(bounds: QueueBounds, trigger: BatchTrigger, ledger: Arc<Ledger>) -> Self {
+        let bounds = QueueBounds { spans: bounds.spans.max(1), ..bounds };
         Self {
             state: Mutex::default(),
             changed: Notify::new(),
-            capacity: capacity.max(1),
-            trigger: BatchTrigger { size: trigger.size.clamp(1, capacity.max(1)), ..trigger },
+            filling: Notify::new(),
+            bounds,
+            trigger: BatchTrigger { size: trigger.size.clamp(1, bounds.spans), ..trigger },
             ledger,
         }
     }
@@ -108,20 +160,33 @@ impl Queue {
         &self.ledger
     }
 
-    /// Takes as many of `spans` as fit and counts the others as dropped. Never waits.
-    pub(super) fn push(&self, spans: &SharedSpans) {
-        self.ledger.submitted(spans.len());
+    /// Queues spans; counts those that there is no room for as dropped. Never waits.
+    pub(super) fn push(&self, submission: &Arc<Submission>) {
+        self.ledger.submitted(submission.spans.len());
         let mut state = self.lock();
         if state.closed {
-            return self.ledger.dropped(DropReason::Shutdown, spans.len());
+            return self.ledger.dropped(DropReason::Shutdown, submission.spans.len());
         }
-        let accepted = spans.len().min(self.capacity - state.spans);
-        self.ledger.dropped(DropReason::QueueFull, spans.len() - accepted);
-        if accepted == 0 {
+        let room = match self.bounds.overflow {
+            Overflow::Newest => self.room(&state, submission),
+            Overflow::Oldest => submission.spans.len(),
+        };
+        if room == 0 {
             return;
         }
-        state.chunks.push_back(Chunk { spans: Arc::clone(spans), range: 0..accepted });
-        state.spans += accepted;
+        let chunk = Chunk { from: Arc::clone(submission), range: 0..room };
+        state.spans += room;
+        state.bytes +=
+            if room == submission.spans.len() { submission.bytes } else { chunk.bytes() };
+        state.chunks.push_back(chunk);
+        while let Some(bound) = self.exceeded(state.spans, state.bytes) {
+            state.drop_oldest();
+            self.ledger.dropped(bound, 1);
+        }
+        if state.spans == 0 {
+            state.waiting_since = None;
+            return;
+        }
         let first = state.waiting_since.is_none();
         if first {
             state.waiting_since = Some(Instant::now());
@@ -129,6 +194,52 @@ impl Queue {
         // In between, the reader has nothing to do that it does not know of.
         if first || state.spans >= self.trigger.size {
             self.changed.notify_one();
+        }
+        if self.half_full(&state) {
+            self.filling.notify_one();
+        }
+    }
+
+    /// How many of the spans fit; the others are counted.
+    fn room(&self, state: &State, submission: &Submission) -> usize {
+        let all = submission.spans.len();
+        if self.exceeded(state.spans + all, state.bytes + submission.bytes).is_none() {
+            return all;
+        }
+        let mut bytes = state.bytes;
+        for (index, size) in submission.sizes.iter().enumerate() {
+            bytes += size;
+            if let Some(bound) = self.exceeded(state.spans + index + 1, bytes) {
+                self.ledger.dropped(bound, all - index);
+                return index;
+            }
+        }
+        all
+    }
+
+    fn exceeded(&self, spans: usize, bytes: usize) -> Option<DropReason> {
+        if spans > self.bounds.spans {
+            Some(DropReason::QueueFull)
+        } else if bytes > self.bounds.bytes {
+            Some(DropReason::QueueBytes)
+        } else {
+            None
+        }
+    }
+
+    fn half_full(&self, state: &State) -> bool {
+        state.spans > self.bounds.spans / 2 || state.bytes > self.bounds.bytes / 2
+    }
+
+    /// Whether more than half of what may wait does.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.half_full(&self.lock())
+    }
+
+    /// Returns once the queue is more than half full.
+    pub(super) async fn until_half_full(&self) {
+        while !self.is_half_full() {
+            self.filling.notified().await;
         }
     }
 
@@ -173,6 +284,16 @@ impl Queue {
 }
 
 impl State {
+    fn drop_oldest(&mut self) {
+        let Some(chunk) = self.chunks.front_mut() else { return };
+        self.spans -= 1;
+        self.bytes -= chunk.from.sizes[chunk.range.start];
+        chunk.range.start += 1;
+        if chunk.range.is_empty() {
+            self.chunks.pop_front();
+        }
+    }
+
     fn take(&mut self, limit: usize) -> Batch {
         let mut batch = Batch::default();
         let mut room = limit;
@@ -180,7 +301,8 @@ impl State {
             let Some(chunk) = self.chunks.front_mut() else { break };
             let taken = chunk.range.len().min(room);
             let middle = chunk.range.start + taken;
-            let part = Chunk { spans: Arc::clone(&chunk.spans), range: chunk.range.start..middle };
+            let part = Chunk { from: Arc::clone(&chunk.from), range: chunk.range.start..middle };
+            self.bytes -= part.bytes();
             chunk.range.start = middle;
             if chunk.range.is_empty() {
                 self.chunks.pop_front();
@@ -195,72 +317,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::export::fixtures::spans;
-
-    fn queue(capacity: usize, size: usize) -> Queue {
-        let trigger = BatchTrigger { size, linger: Duration::from_secs(5) };
-        Queue::new(capacity, trigger, Arc::new(Ledger::new("test".into())))
-    }
-
-    fn starts(batch: Option<Batch>) -> Option<Vec<u64>> {
-        batch.map(|batch| {
-            assert_eq!(batch.len(), batch.iter().count());
-            batch.iter().map(|span| span.start).collect()
-        })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_batch_goes_at_once_and_the_rest_lingers() {
-        let queue = queue(100, 4);
-        let begin = Instant::now();
-        queue.push(&Arc::new(spans(0..3)));
-        queue.push(&Arc::new(spans(3..6)));
-        assert_eq!(starts(queue.next().await), Some(vec![0, 1, 2, 3]));
-        assert_eq!(begin.elapsed(), Duration::ZERO);
-        assert_eq!(starts(queue.next().await), Some(vec![4, 5]));
-        assert_eq!(begin.elapsed(), Duration::from_secs(5));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_waiting_reader_wakes_when_the_batch_fills() {
-        let queue = Arc::new(queue(100, 2));
-        let begin = Instant::now();
-        let reader = tokio::spawn({
-            let queue = Arc::clone(&queue);
-            async move { starts(queue.next().await) }
-        });
-        for start in [1, 2] {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            queue.push(&Arc::new(spans(start..start + 1)));
-        }
-        assert_eq!(reader.await.unwrap(), Some(vec![1, 2]));
-        assert_eq!(begin.elapsed(), Duration::from_secs(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_does_not_fit_is_counted() {
-        let queue = queue(5, 10);
-        queue.push(&Arc::new(spans(0..3)));
-        queue.push(&Arc::new(spans(3..7)));
-        queue.push(&Arc::new(spans(7..8)));
-        assert_eq!(queue.ledger.report().queue_full, 3);
-        assert_eq!(starts(queue.next().await), Some(vec![0, 1, 2, 3, 4]));
-        queue.push(&Arc::new(spans(8..9)));
-        assert_eq!(queue.ledger.report().queue_full, 3, "there is room again");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn closing_drains_without_lingering_and_then_ends() {
-        let queue = queue(100, 10);
-        queue.push(&Arc::new(spans(0..2)));
-        queue.close();
-        queue.push(&Arc::new(spans(2..5)));
-        let begin = Instant::now();
-        assert_eq!(starts(queue.next().await), Some(vec![0, 1]));
-        assert_eq!(starts(queue.next().await), None);
-        assert_eq!(begin.elapsed(), Duration::ZERO);
-        assert_eq!(queue.ledger.report().shutdown, 3);
-    }
-}
+mod tests;

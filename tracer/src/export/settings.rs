@@ -7,32 +7,49 @@
 //! watch it: the queue holds 16,384 spans (not 2,048), a batch has up to 1,024 of them (not 512)
 //! and waits at most 1 s (not 5 s), and delivery is retried for 300 s unless `OTEL_BSP_EXPORT_TIMEOUT` says otherwise.
 
+mod endpoint;
 mod environment;
+mod headers;
 mod otlp;
+mod route;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::choice::{ChoiceError, ExporterChoice};
+use super::queue::{Overflow, QueueBounds};
 use environment::Environment;
 pub use otlp::{Compression, OtlpSettings, Protocol, TlsFiles};
+pub use route::{Proxy, Route};
 
 /// What was given on the command line or in a file; `None` leaves it to the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Exporter list as [`ExporterChoice::parse_list`] reads it.
     pub exporters: Option<String>,
-    /// Base URL, like `OTEL_EXPORTER_OTLP_ENDPOINT`.
-    pub otlp_endpoint: Option<String>,
-    /// `grpc` or `http/protobuf`.
-    pub otlp_protocol: Option<String>,
-    /// Headers in the form of `OTEL_EXPORTER_OTLP_HEADERS`.
-    pub otlp_headers: Option<String>,
-    /// `gzip` or `none`.
+    /// Base URLs, like `OTEL_EXPORTER_OTLP_ENDPOINT`: one a destination.
+    pub otlp_endpoints: Vec<String>,
+    /// `grpc`, `http/protobuf` or `http/json`: one for all endpoints, or one for each.
+    pub otlp_protocols: Vec<String>,
+    /// Headers in the form of `OTEL_EXPORTER_OTLP_HEADERS`: one list for all endpoints, or one for
+    /// each.
+    pub otlp_headers: Vec<String>,
+    /// `gzip`, `zstd` or `none`.
     pub otlp_compression: Option<String>,
     /// Limit of one attempt.
     pub otlp_timeout: Option<Duration>,
-    /// Queue and batch sizes.
+    /// Limit of a request's bytes before compression.
+    pub otlp_max_request: Option<usize>,
+    /// How long a request is tried again; zero for as long as it takes.
+    pub retry_for: Option<Duration>,
+    /// Where spans wait that cannot be delivered now.
+    pub spool: Option<SpoolSettings>,
+    /// Spans that a queue may hold.
     pub max_queue_size: Option<usize>,
+    /// Bytes that the spans of a queue may take.
+    pub max_queue_bytes: Option<usize>,
+    /// Which spans a full queue drops.
+    pub overflow: Overflow,
     /// Spans of one batch.
     pub max_batch_size: Option<usize>,
     /// How long a span may wait for its batch to fill.
@@ -46,10 +63,12 @@ pub struct Options {
 pub struct Settings {
     /// Destinations, without repetitions; empty for none.
     pub exporters: Vec<ExporterChoice>,
-    /// Set if and only if `exporters` has [`ExporterChoice::Otlp`].
-    pub otlp: Option<OtlpSettings>,
+    /// What [`ExporterChoice::Otlp`] stands for, one or more; empty if it was not chosen.
+    pub otlp: Vec<OtlpSettings>,
     /// Queueing.
     pub batch: BatchSettings,
+    /// Where OTLP requests wait that cannot be delivered now; `None` keeps them in memory.
+    pub spool: Option<SpoolSettings>,
     /// The waterfall.
     pub console: ConsoleSettings,
 }
@@ -57,9 +76,9 @@ pub struct Settings {
 /// Queueing before each destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchSettings {
-    /// Spans that may wait.
-    pub max_queue_size: usize,
-    /// Spans of one OTLP request; at most `max_queue_size`.
+    /// How much may wait.
+    pub queue: QueueBounds,
+    /// Spans of one OTLP request; at most as many as may wait.
     pub max_batch_size: usize,
     /// How long an OTLP batch may wait to fill.
     pub schedule_delay: Duration,
@@ -68,11 +87,24 @@ pub struct BatchSettings {
 impl Default for BatchSettings {
     fn default() -> Self {
         Self {
-            max_queue_size: 16_384,
+            queue: QueueBounds {
+                spans: 16_384,
+                bytes: 64 * 1024 * 1024,
+                overflow: Overflow::default(),
+            },
             max_batch_size: 1_024,
             schedule_delay: Duration::from_secs(1),
         }
     }
+}
+
+/// A directory for requests that wait for their receivers, and how much it may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// Created if need be. Each destination has a directory of its own inside.
+    pub directory: PathBuf,
+    /// Limit of each destination's files together, in bytes.
+    pub max_bytes: u64,
 }
 
 /// How traces are collected and drawn on the terminal.
@@ -110,7 +142,10 @@ pub enum SettingsError {
     #[error(transparent)]
     Exporters(#[from] ChoiceError),
     /// The endpoint is no URL. From any source: sending elsewhere instead would be worse.
-    #[error("{source_name}: `{value}` is not a URL; write it like http://localhost:4318")]
+    #[error(
+        "{source_name}: `{value}` is not a URL; write it like http://localhost:4318, \
+         or unix:///run/otlp.sock"
+    )]
     Endpoint {
         /// Option or variable.
         source_name: &'static str,
@@ -127,6 +162,27 @@ pub enum SettingsError {
         /// What it may say.
         supported: &'static str,
     },
+    /// Proxies are spoken to in plain HTTP.
+    #[error(
+        "proxies of scheme `{scheme}` are not supported; set HTTP_PROXY or HTTPS_PROXY to http://HOST:PORT, or NO_PROXY to the receiver's host"
+    )]
+    Proxy {
+        /// What was found instead of `http`.
+        scheme: String,
+    },
+    /// An option was given several times, but not once for each endpoint.
+    #[error(
+        "{option}: given {given} times for {endpoints} endpoints; give it once, for all of them, \
+         or once for each, in the same order"
+    )]
+    Count {
+        /// The option.
+        option: &'static str,
+        /// How often it was given.
+        given: usize,
+        /// How many endpoints there are.
+        endpoints: usize,
+    },
     /// The headers option is malformed. Does not repeat it, since headers hold secrets.
     #[error("--otlp-headers: write it like name=value,name2=value2, with values percent-encoded")]
     Headers,
@@ -142,13 +198,20 @@ impl Settings {
         let exporters = exporters(options, &mut environment)?;
         let wants_otlp = exporters.contains(&ExporterChoice::Otlp);
         let batch = batch(options, &mut environment);
-        let otlp =
-            if wants_otlp { Some(OtlpSettings::resolve(options, &mut environment)?) } else { None };
+        let otlp = if wants_otlp {
+            OtlpSettings::resolve_all(options, &mut environment)?
+        } else {
+            Vec::new()
+        };
+        let spool = options.spool.clone().filter(|_| wants_otlp);
+        if options.spool.is_some() && !wants_otlp {
+            environment.warn("--spool", "only spans for OTLP receivers are spooled; not used");
+        }
         let mut console = options.console;
         if console.colour.is_none() && environment.text("NO_COLOR").is_some() {
             console.colour = Some(false);
         }
-        Ok((Self { exporters, otlp, batch, console }, environment.into_warnings()))
+        Ok((Self { exporters, otlp, batch, spool, console }, environment.into_warnings()))
     }
 }
 
@@ -166,31 +229,36 @@ fn exporters(
             Err(error) => environment.warn(VARIABLE, &error.to_string()),
         }
     }
-    let endpoint = options.otlp_endpoint.is_some() || otlp::endpoint_in(environment).is_some();
+    let endpoint =
+        !options.otlp_endpoints.is_empty() || endpoint::endpoint_in(environment).is_some();
     Ok(vec![if endpoint { ExporterChoice::Otlp } else { ExporterChoice::Console }])
 }
 
 fn batch(options: &Options, environment: &mut Environment<'_>) -> BatchSettings {
     let default = BatchSettings::default();
-    let max_queue_size = options
+    let spans = options
         .max_queue_size
         .or_else(|| environment.count("OTEL_BSP_MAX_QUEUE_SIZE"))
-        .unwrap_or(default.max_queue_size)
+        .unwrap_or(default.queue.spans)
         .max(1);
     let max_batch_size = options
         .max_batch_size
         .or_else(|| environment.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"))
         .unwrap_or(default.max_batch_size)
         .max(1);
-    if max_batch_size > max_queue_size {
+    if max_batch_size > spans {
         environment.warn(
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-            &format!("a batch of {max_batch_size} does not fit the queue; using {max_queue_size}"),
+            &format!("a batch of {max_batch_size} does not fit the queue; using {spans}"),
         );
     }
     BatchSettings {
-        max_queue_size,
-        max_batch_size: max_batch_size.min(max_queue_size),
+        queue: QueueBounds {
+            spans,
+            bytes: options.max_queue_bytes.unwrap_or(default.queue.bytes),
+            overflow: options.overflow,
+        },
+        max_batch_size: max_batch_size.min(spans),
         schedule_delay: options
             .schedule_delay
             .or_else(|| environment.millis("OTEL_BSP_SCHEDULE_DELAY"))

@@ -15,15 +15,18 @@ use super::choice::{ExporterChoice, FileTarget};
 use super::console::ConsoleExporter;
 use super::file::FileExporter;
 use super::ledger::{ExportReport, Ledger};
-use super::otlp::{OtlpExporter, TlsError};
-use super::queue::{BatchTrigger, Queue};
+use super::otlp::{OtlpExporter, Spooling, TlsError, strays};
+use super::queue::{BatchTrigger, Queue, Submission};
 use super::settings::{BatchSettings, Settings};
+use super::spool::SpoolError;
 use crate::trace::Span;
 
 /// Spans written together for people and files, where more make nothing cheaper.
 const LOCAL_BATCH: usize = 512;
 /// How long spans for people and files may wait to be written together.
 const LOCAL_LINGER: Duration = Duration::from_millis(100);
+/// Share of the time to shut down in which requests are still attempted that could be spooled.
+const LAST_ATTEMPTS: f64 = 0.6;
 /// Beyond the time to shut down, for the thread to notice that it has passed.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
@@ -37,6 +40,9 @@ pub enum ExportError {
     /// OTLP was chosen without settings for it.
     #[error("otlp exporter: no settings; build them with `Settings::resolve`")]
     NoOtlpSettings,
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// A file cannot be opened.
     #[error("cannot write spans to {path}: {source}", path = path.display())]
     File {
@@ -62,9 +68,9 @@ impl SpanSink {
         if spans.is_empty() || self.queues.is_empty() {
             return;
         }
-        let spans = Arc::new(spans);
+        let submission = Submission::share(spans);
         for queue in self.queues.iter() {
-            queue.push(&spans);
+            queue.push(&submission);
         }
     }
 }
@@ -73,7 +79,7 @@ impl SpanSink {
 #[derive(Debug)]
 pub struct ExportHandle {
     queues: Arc<[Arc<Queue>]>,
-    closing: watch::Sender<bool>,
+    closing: watch::Sender<Option<Instant>>,
     deadline: oneshot::Sender<Instant>,
     finished: mpsc::Receiver<()>,
 }
@@ -82,37 +88,56 @@ pub struct ExportHandle {
 pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError> {
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
-    let (closing, closing_seen) = watch::channel(false);
+    let (closing, closing_seen) = watch::channel(None);
     let (deadline, deadline_seen) = oneshot::channel();
     let (finish, finished) = mpsc::channel();
 
-    let Settings { exporters, mut otlp, batch, console } = settings;
+    let Settings { exporters, otlp, batch, spool, console } = settings;
     let mut tasks = JoinSet::new();
     let mut queues = Vec::new();
-    for choice in exporters {
-        let queue = Arc::new(queue(&choice, batch));
+    let mut enqueue = |name: String, settings: BatchSettings| {
+        let queue = Arc::new(queue(name, settings));
         queues.push(Arc::clone(&queue));
+        queue
+    };
+    for choice in exporters {
         match choice {
+            ExporterChoice::Otlp if otlp.is_empty() => return Err(ExportError::NoOtlpSettings),
             ExporterChoice::Otlp => {
-                let otlp = otlp.take().ok_or(ExportError::NoOtlpSettings)?;
-                let run = OtlpExporter::new(otlp)?.run(queue, closing_seen.clone());
-                tasks.spawn_on(run, runtime.handle());
+                for receiver in &otlp {
+                    let queue = enqueue(receiver.name.clone(), batch);
+                    let mut exporter = OtlpExporter::new(receiver.clone())?;
+                    if let Some(spool) = &spool {
+                        let ledger = Arc::clone(queue.ledger());
+                        exporter = exporter.with_spool(Spooling::open(spool, receiver, ledger)?);
+                    }
+                    tasks.spawn_on(exporter.run(queue, closing_seen.clone()), runtime.handle());
+                }
             }
             ExporterChoice::Console => {
-                let run = ConsoleExporter::new(console).run(queue);
-                tasks.spawn_on(run, runtime.handle());
+                let queue = enqueue(choice.to_string(), local(batch));
+                tasks.spawn_on(ConsoleExporter::new(console).run(queue), runtime.handle());
             }
-            ExporterChoice::File(target) => {
-                let file = FileExporter::open(&target).map_err(|source| ExportError::File {
+            ExporterChoice::File(ref target) => {
+                let queue = enqueue(choice.to_string(), local(batch));
+                let file = FileExporter::open(target).map_err(|source| ExportError::File {
                     path: match target {
                         FileTarget::Stdout => "-".into(),
-                        FileTarget::Path(path) => path,
+                        FileTarget::Path(path) => path.clone(),
                     },
                     source,
                 })?;
                 tasks.spawn_on(file.run(queue), runtime.handle());
             }
         }
+    }
+
+    for stray in spool.iter().flat_map(|spool| strays(spool, &otlp)) {
+        tracing::warn!(
+            directory = %stray.display(),
+            "holds spans for a receiver that is not configured any more; name its endpoint again to \
+             deliver them, or remove the directory"
+        );
     }
 
     thread::Builder::new()
@@ -133,16 +158,18 @@ pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError
     ))
 }
 
-fn queue(choice: &ExporterChoice, settings: BatchSettings) -> Queue {
-    let (size, linger) = match choice {
-        ExporterChoice::Otlp => (settings.max_batch_size, settings.schedule_delay),
-        ExporterChoice::Console | ExporterChoice::File(_) => {
-            (settings.max_batch_size.min(LOCAL_BATCH), LOCAL_LINGER)
-        }
-    };
-    let trigger = BatchTrigger { size, linger };
-    let ledger = Arc::new(Ledger::new(choice.to_string()));
-    Queue::new(settings.max_queue_size, trigger, ledger)
+/// For what is written here, where no distance makes large batches worth their delay.
+fn local(settings: BatchSettings) -> BatchSettings {
+    BatchSettings {
+        max_batch_size: settings.max_batch_size.min(LOCAL_BATCH),
+        schedule_delay: LOCAL_LINGER,
+        ..settings
+    }
+}
+
+fn queue(name: String, settings: BatchSettings) -> Queue {
+    let trigger = BatchTrigger { size: settings.max_batch_size, linger: settings.schedule_delay };
+    Queue::new(settings.queue, trigger, Arc::new(Ledger::new(name)))
 }
 
 /// Waits for the destinations, which end when their queues are closed, but not past the deadline.
@@ -163,13 +190,16 @@ impl ExportHandle {
 
     /// Delivers what is queued, for at most `within`, and ends all exporters. Blocks.
     ///
-    /// Requests that wait for a retry get one attempt at once. Spans that are still not settled
-    /// then, and those submitted from now on, count as dropped by the shutdown.
+    /// Requests that wait for a retry get one attempt at once; with a spool, what is left goes there.
+    /// Spans that are still not settled then, and those submitted from now on, count as dropped by
+    /// the shutdown.
     pub fn shutdown(self, within: Duration) -> ExportReport {
         for queue in self.queues.iter() {
             queue.close();
         }
-        self.closing.send_replace(true);
+        // What can wait in the spool needs some of the time to get there.
+        let cutoff = Instant::now() + within.mul_f64(LAST_ATTEMPTS);
+        self.closing.send_replace(Some(cutoff));
         // The thread waits for this, unless it died; then there is nothing to wait for either.
         if self.deadline.send(Instant::now() + within).is_ok() {
             let _ = self.finished.recv_timeout(within + SHUTDOWN_GRACE);

@@ -3,9 +3,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
-use crate::export::fixtures::spans;
-use crate::export::ledger::Ledger;
-use crate::export::queue::BatchTrigger;
+use crate::export::fixtures::{room, spans};
+use crate::export::ledger::{DropReason, Ledger};
+use crate::export::queue::{BatchTrigger, Submission};
 
 /// A terminal that remembers.
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ impl Write for Closed {
 
 fn queue() -> Arc<Queue> {
     let trigger = BatchTrigger { size: 100, linger: Duration::ZERO };
-    Arc::new(Queue::new(100, trigger, Arc::new(Ledger::new("console".to_owned()))))
+    Arc::new(Queue::new(room(100), trigger, Arc::new(Ledger::new("console".to_owned()))))
 }
 
 fn exporter(output: impl Write + Send + 'static) -> ConsoleExporter {
@@ -49,7 +49,7 @@ async fn quiet_traces_are_printed_and_the_rest_at_the_end() {
     let mut exporter = exporter(screen.clone());
     exporter.settings.quiet = Duration::from_millis(1);
     let running = tokio::spawn(exporter.run(Arc::clone(&queue)));
-    queue.push(&Arc::new(spans(0..2)));
+    queue.push(&Submission::share(spans(0..2)));
     tokio::time::timeout(Duration::from_mins(1), async {
         while queue.ledger().report().sent < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -58,7 +58,7 @@ async fn quiet_traces_are_printed_and_the_rest_at_the_end() {
     .await
     .unwrap();
 
-    queue.push(&Arc::new(spans(2..3)));
+    queue.push(&Submission::share(spans(2..3)));
     queue.close();
     running.await.unwrap();
     let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
@@ -69,9 +69,9 @@ async fn quiet_traces_are_printed_and_the_rest_at_the_end() {
 #[tokio::test]
 async fn a_closed_terminal_is_counted() {
     let queue = queue();
-    queue.push(&Arc::new(spans(0..2)));
+    queue.push(&Submission::share(spans(0..2)));
     queue.close();
     exporter(Closed).run(Arc::clone(&queue)).await;
     let report = queue.ledger().report();
-    assert_eq!((report.sent, report.failed), (0, 2));
+    assert_eq!((report.sent, report.dropped(DropReason::Unwritable)), (0, 2));
 }

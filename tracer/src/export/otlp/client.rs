@@ -1,22 +1,25 @@
 //! The one HTTP client behind both transports: certificates, connecting, pooling.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::dial::Dial;
 use crate::export::settings::{OtlpSettings, Protocol, TlsFiles};
 
 /// Finds out within this time that a receiver is gone although its connection is not.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections are not used for longer, so that a name that means another host now is followed,
+/// and many agents spread over receivers that were added.
+const LONGEST_USE: Duration = Duration::from_mins(5);
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -46,35 +49,81 @@ pub enum TlsError {
 }
 
 /// A pooling client whose bodies are of type `B`.
-pub(super) type HttpClient<B> = Client<HttpsConnector<HttpConnector>, B>;
+pub(super) type HttpClient<B> = Client<HttpsConnector<Dial>, B>;
 
-/// A client for the receiver that `settings` name.
-pub(super) fn client<B>(settings: &OtlpSettings) -> Result<HttpClient<B>, TlsError>
+/// The connections to one receiver.
+#[derive(Debug)]
+pub(super) struct Connections<B> {
+    connector: HttpsConnector<Dial>,
+    grpc: bool,
+    current: Mutex<Current<B>>,
+}
+
+#[derive(Debug)]
+struct Current<B> {
+    client: HttpClient<B>,
+    since: Instant,
+}
+
+impl<B> Connections<B>
 where
     B: hyper::body::Body + Send + 'static,
     B::Data: Send,
 {
-    let secure = settings.endpoint.scheme() == Some(&http::uri::Scheme::HTTPS);
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(settings.timeout));
+    /// Reads certificates; connects only when something is sent.
+    pub(super) fn new(settings: &OtlpSettings) -> Result<Self, TlsError> {
+        let secure = settings.endpoint.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let dial = Dial::new(settings);
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(tls_config(&settings.tls, secure)?);
+        let https = if secure { https.https_only() } else { https.https_or_http() };
+        let grpc = settings.protocol == Protocol::Grpc;
+        let connector = if grpc {
+            https.enable_http2().wrap_connector(dial)
+        } else {
+            https.enable_all_versions().wrap_connector(dial)
+        };
+        let client = client(&connector, grpc);
+        let current = Mutex::new(Current { client, since: Instant::now() });
+        Ok(Self { connector, grpc, current })
+    }
 
-    let https = HttpsConnectorBuilder::new().with_tls_config(tls_config(&settings.tls, secure)?);
-    let https = if secure { https.https_only() } else { https.https_or_http() };
-    let grpc = settings.protocol == Protocol::Grpc;
-    let connector = if grpc {
-        https.enable_http2().wrap_connector(tcp)
-    } else {
-        https.enable_all_versions().wrap_connector(tcp)
-    };
-    Ok(Client::builder(TokioExecutor::new())
+    /// What to send the next request with.
+    pub(super) fn client(&self) -> HttpClient<B> {
+        let mut current = self.lock();
+        if current.since.elapsed() >= LONGEST_USE {
+            self.replace(&mut current);
+        }
+        current.client.clone()
+    }
+
+    /// Later requests use new connections. Requests that are under way keep theirs.
+    pub(super) fn renew(&self) {
+        self.replace(&mut self.lock());
+    }
+
+    fn replace(&self, current: &mut Current<B>) {
+        *current = Current { client: client(&self.connector, self.grpc), since: Instant::now() };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current<B>> {
+        // Invariant: it is whole whenever the lock is free.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn client<B>(connector: &HttpsConnector<Dial>, grpc: bool) -> HttpClient<B>
+where
+    B: hyper::body::Body + Send + 'static,
+    B::Data: Send,
+{
+    Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .http2_only(grpc)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT)
-        .build(connector))
+        .build(connector.clone())
 }
 
 fn tls_config(files: &TlsFiles, secure: bool) -> Result<ClientConfig, TlsError> {

@@ -12,42 +12,55 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use super::client::{HttpClient, TlsError, client};
-use super::http::causes;
+use super::client::{Connections, TlsError};
+use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
-use crate::export::settings::{Compression, OtlpSettings};
+use crate::export::settings::{Compression, OtlpSettings, Protocol};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 #[derive(Debug)]
 pub(super) struct GrpcTransport {
-    grpc: tonic::client::Grpc<HttpClient<tonic::body::Body>>,
+    connections: Connections<tonic::body::Body>,
+    origin: http::Uri,
+    compression: Option<CompressionEncoding>,
     metadata: MetadataMap,
 }
 
 impl GrpcTransport {
     pub(super) fn new(settings: &OtlpSettings) -> Result<Self, TlsError> {
-        let client = client(settings)?;
-        let mut grpc = tonic::client::Grpc::with_origin(client, settings.endpoint.clone())
-            .max_decoding_message_size(MAX_RESPONSE_BYTES)
-            .accept_compressed(CompressionEncoding::Gzip);
-        if settings.compression == Compression::Gzip {
-            grpc = grpc.send_compressed(CompressionEncoding::Gzip);
-        }
         let mut headers = HeaderMap::new();
         headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.extend(settings.headers.clone());
         headers.remove(CONTENT_TYPE);
-        Ok(Self { grpc, metadata: MetadataMap::from_headers(headers) })
+        Ok(Self {
+            connections: Connections::new(settings)?,
+            origin: settings.endpoint.clone(),
+            compression: match settings.compression {
+                Compression::None => None,
+                Compression::Gzip => Some(CompressionEncoding::Gzip),
+                Compression::Zstd => Some(CompressionEncoding::Zstd),
+            },
+            metadata: MetadataMap::from_headers(headers),
+        })
+    }
+
+    pub(super) fn reconnect(&self) {
+        self.connections.renew();
     }
 
     pub(super) async fn attempt(&self, body: Bytes) -> Result<Accepted, Failure> {
         let mut request = Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
-        let mut grpc = self.grpc.clone();
-        grpc.ready()
-            .await
-            .map_err(|error| Failure::Retryable { after: None, reason: causes(&error) })?;
+        let client = self.connections.client();
+        let mut grpc = tonic::client::Grpc::with_origin(client, self.origin.clone())
+            .max_decoding_message_size(MAX_RESPONSE_BYTES)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        if let Some(encoding) = self.compression {
+            grpc = grpc.send_compressed(encoding);
+        }
+        grpc.ready().await.map_err(|error| Failure::connection(&error, Protocol::Grpc))?;
         match grpc.unary(request, PathAndQuery::from_static(EXPORT), ExportCodec).await {
             Ok(response) => Ok(Accepted::from(response.into_inner())),
             Err(status) => Err(failure(&status)),
@@ -58,8 +71,9 @@ impl GrpcTransport {
 fn failure(status: &Status) -> Failure {
     // A status with a cause was made on this side: the connection failed, the server said nothing.
     if let Some(cause) = status.source() {
-        return Failure::Retryable { after: None, reason: causes(cause) };
+        return Failure::connection(cause, Protocol::Grpc);
     }
+    let trouble = Trouble::of_grpc(status);
     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let reason = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
@@ -68,9 +82,9 @@ fn failure(status: &Status) -> Failure {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss => Failure::Retryable { after, reason },
-        Code::ResourceExhausted if after.is_some() => Failure::Retryable { after, reason },
-        _ => Failure::Permanent { reason },
+        | Code::DataLoss => Failure::Retryable { after, trouble, reason },
+        Code::ResourceExhausted if after.is_some() => Failure::Retryable { after, trouble, reason },
+        _ => Failure::Permanent { trouble, reason },
     }
 }
 

@@ -1,27 +1,40 @@
-//! OTLP/HTTP with protobuf bodies.
+//! OTLP/HTTP with protobuf or JSON bodies.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER,
+};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use prost::Message;
 
-use super::client::{HttpClient, TlsError, client};
+use super::client::{Connections, TlsError};
+use super::dial::tunnels;
+use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
-use crate::export::settings::{Compression, OtlpSettings};
+use crate::export::settings::{Compression, OtlpSettings, Protocol, Proxy, Route};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// A status without the rest of its response is answer enough after so long.
+const BODY_PATIENCE: Duration = Duration::from_secs(2);
+/// Levels at which compression costs less than the rest of an export.
+const GZIP_LEVEL: flate2::Compression = flate2::Compression::fast();
+const ZSTD_LEVEL: i32 = 1;
 
 #[derive(Debug)]
 pub(super) struct HttpTransport {
-    client: HttpClient<Full<Bytes>>,
+    connections: Connections<Full<Bytes>>,
     endpoint: http::Uri,
     headers: HeaderMap,
+    protocol: Protocol,
     compression: Compression,
 }
 
@@ -31,69 +44,125 @@ impl HttpTransport {
         headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.extend(settings.headers.clone());
         // What the body is, is not the user's to say.
-        headers.insert(CONTENT_TYPE, PROTOBUF);
+        let json = settings.protocol == Protocol::HttpJson;
+        headers.insert(CONTENT_TYPE, if json { JSON } else { PROTOBUF });
         headers.remove(CONTENT_ENCODING);
-        if settings.compression == Compression::Gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        if let Route::Proxy(Proxy { authorization: Some(authorization), .. }) = &settings.route
+            && !tunnels(settings)
+        {
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        let encoding = match settings.compression {
+            Compression::None => None,
+            Compression::Gzip => Some("gzip"),
+            Compression::Zstd => Some("zstd"),
+        };
+        if let Some(encoding) = encoding {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
         Ok(Self {
-            client: client(settings)?,
+            connections: Connections::new(settings)?,
             endpoint: settings.endpoint.clone(),
             headers,
+            protocol: settings.protocol,
             compression: settings.compression,
         })
     }
 
-    /// Compresses a body once for all attempts.
+    pub(super) fn reconnect(&self) {
+        self.connections.renew();
+    }
+
+    /// Converts and compresses a protobuf body once for all attempts.
     pub(super) fn prepare(&self, body: &Bytes) -> Bytes {
+        let body = match self.protocol {
+            Protocol::HttpJson => json(body),
+            Protocol::HttpProtobuf | Protocol::Grpc => body.clone(),
+        };
+        // Invariant: writing to a `Vec` does not fail.
         match self.compression {
-            Compression::None => body.clone(),
+            Compression::None => body,
             Compression::Gzip => {
-                let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                // Invariant: writing to a `Vec` does not fail.
-                gzip.write_all(body).and_then(|()| gzip.finish()).unwrap_or_default().into()
+                let mut gzip = GzEncoder::new(Vec::new(), GZIP_LEVEL);
+                gzip.write_all(&body).and_then(|()| gzip.finish()).unwrap_or_default().into()
+            }
+            Compression::Zstd => {
+                zstd::stream::encode_all(&body[..], ZSTD_LEVEL).unwrap_or_default().into()
             }
         }
     }
 
     pub(super) async fn attempt(&self, body: Bytes) -> Result<Accepted, Failure> {
-        let mut request = Request::post(self.endpoint.clone())
-            .body(Full::new(body))
-            .map_err(|error| Failure::Permanent { reason: error.to_string() })?;
+        let mut request =
+            Request::post(self.endpoint.clone()).body(Full::new(body)).map_err(|error| {
+                Failure::Permanent { trouble: Trouble::Refused, reason: error.to_string() }
+            })?;
         *request.headers_mut() = self.headers.clone();
         let response = self
-            .client
+            .connections
+            .client()
             .request(request)
             .await
-            .map_err(|error| Failure::Retryable { after: None, reason: causes(&error) })?;
+            .map_err(|error| Failure::connection(&error, self.protocol))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
+        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect();
+        let body = tokio::time::timeout(BODY_PATIENCE, body).await;
+        let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes);
         if head.status.is_success() {
             // The status says that it was taken: a broken body must not make it a duplicate.
-            let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            return Ok(accepted(&head.headers, body));
+            return Ok(accepted(&head.headers, body.unwrap_or_default()));
         }
-        let message = body.map(|body| message(&body.to_bytes())).unwrap_or_default();
+        let message = body.map(|body| message(&body)).unwrap_or_default();
         let reason = format!("{} {message}", head.status);
+        let trouble = Trouble::of_http(head.status);
         Err(match head.status {
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => {
-                Failure::Retryable { after: retry_after(&head.headers, SystemTime::now()), reason }
+                let after = retry_after(&head.headers, SystemTime::now());
+                Failure::Retryable { after, trouble, reason }
             }
-            _ => Failure::Permanent { reason },
+            _ => Failure::Permanent { trouble, reason },
         })
     }
 }
 
+/// A request as JSON, by way of the generated types, so that there is one mapping from spans to
+/// OTLP, not two.
+fn json(body: &Bytes) -> Bytes {
+    // Invariant: we encoded it ourselves, and everything in it has a form in JSON.
+    let request = ExportTraceServiceRequest::decode(body.clone()).unwrap_or_default();
+    serde_json::to_vec(&request).unwrap_or_default().into()
+}
+
 fn accepted(headers: &HeaderMap, body: Bytes) -> Accepted {
-    let response = if headers.get(CONTENT_TYPE) == Some(&PROTOBUF) {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim();
+    let response = if kind == PROTOBUF {
         ExportTraceServiceResponse::decode(body).unwrap_or_default()
+    } else if kind == JSON {
+        response_in_json(&body).unwrap_or_default()
     } else {
         ExportTraceServiceResponse::default()
     };
     Accepted::from(response)
+}
+
+/// 64-bit numbers are texts in JSON, but receivers that write numbers are understood as well.
+fn response_in_json(body: &[u8]) -> Option<ExportTraceServiceResponse> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let partial = json.get("partialSuccess")?;
+    let rejected = partial
+        .get("rejectedSpans")
+        .and_then(|rejected| rejected.as_i64().or_else(|| rejected.as_str()?.parse().ok()));
+    let message = partial.get("errorMessage").and_then(serde_json::Value::as_str);
+    Some(ExportTraceServiceResponse {
+        partial_success: Some(ExportTracePartialSuccess {
+            rejected_spans: rejected.unwrap_or(0),
+            error_message: message.unwrap_or("").to_owned(),
+        }),
+    })
 }
 
 impl From<ExportTraceServiceResponse> for Accepted {
@@ -108,9 +177,15 @@ impl From<ExportTraceServiceResponse> for Accepted {
 
 /// The message of a `google.rpc.Status`, or the text that came instead.
 fn message(body: &Bytes) -> String {
-    match tonic_types::pb::Status::decode(body.clone()) {
-        Ok(status) if !status.message.is_empty() => status.message,
-        _ => String::from_utf8_lossy(body).trim().to_owned(),
+    if let Ok(status) = tonic_types::pb::Status::decode(body.clone())
+        && !status.message.is_empty()
+    {
+        return status.message;
+    }
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    match json.as_ref().and_then(|status| status.get("message")?.as_str()) {
+        Some(message) => message.to_owned(),
+        None => String::from_utf8_lossy(body).trim().to_owned(),
     }
 }
 
@@ -122,18 +197,6 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))
-}
-
-/// An error with its causes, of which only the innermost says what happened.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

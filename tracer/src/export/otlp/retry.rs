@@ -13,7 +13,7 @@ pub struct RetryPolicy {
     pub multiplier: f64,
     /// Limit of the mean.
     pub max: Duration,
-    /// No attempt starts later than so long after the first one.
+    /// No attempt starts later than so long after the first one; `Duration::MAX` for no limit.
     pub give_up_after: Duration,
 }
 
@@ -30,6 +30,9 @@ impl Default for RetryPolicy {
 
 /// Delays lie within this share of the mean, so that agents do not retry in step.
 const JITTER: f64 = 0.5;
+
+/// A receiver that asks for more is taken to err.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// The retries of one request.
 #[derive(Debug)]
@@ -55,9 +58,11 @@ impl Backoff {
     ) -> Option<Duration> {
         let jittered = self.mean.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
         self.mean = self.mean.mul_f64(self.policy.multiplier.max(1.0)).min(self.policy.max);
-        let delay = asked.unwrap_or(jittered);
-        let latest = self.started + self.policy.give_up_after;
-        now.checked_add(delay).is_some_and(|at| at <= latest).then_some(delay)
+        let delay = asked.map_or(jittered, |asked| asked.min(LONGEST_PAUSE));
+        match self.started.checked_add(self.policy.give_up_after) {
+            Some(latest) => (now + delay <= latest).then_some(delay),
+            None => Some(delay),
+        }
     }
 }
 
@@ -96,5 +101,14 @@ mod tests {
         assert_eq!(backoff.next_delay(Some(SECOND), late, 0.0), Some(SECOND));
         assert_eq!(backoff.next_delay(None, late, 0.0), None);
         assert_eq!(backoff.next_delay(Some(Duration::MAX), start, 0.0), None);
+    }
+
+    #[test]
+    fn without_a_limit_no_pause_lasts_for_ever() {
+        let policy = RetryPolicy { give_up_after: Duration::MAX, ..RetryPolicy::default() };
+        let start = Instant::now();
+        let mut backoff = Backoff::new(policy, start);
+        let delay = backoff.next_delay(Some(Duration::MAX), start + SECOND * 1_000_000, 0.0);
+        assert_eq!(delay, Some(LONGEST_PAUSE));
     }
 }

@@ -3,19 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::uri::{PathAndQuery, Scheme, Uri};
+use http::Uri;
+use http::header::HeaderMap;
 
-use super::{Environment, Options, SettingsError};
+use super::endpoint::{self, Endpoint};
+use super::{Environment, Options, Route, SettingsError, headers};
 use crate::export::otlp::RetryPolicy;
 
 /// Specification default of one attempt.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// gRPC servers commonly refuse messages over 4 MiB.
 const DEFAULT_MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024 - 1;
+/// No receiver has to take more, says OTLP.
+const MOST_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 /// Requests under way at once, so that a distant receiver does not limit the rate.
 const DEFAULT_CONCURRENCY: usize = 4;
-const TRACES_PATH: &str = "v1/traces";
 
 /// Transport of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Protocol {
     Grpc,
     /// Protobuf in HTTP POST bodies.
     HttpProtobuf,
+    /// JSON in HTTP POST bodies.
+    HttpJson,
 }
 
 /// Compression of request bodies.
@@ -34,6 +38,8 @@ pub enum Compression {
     None,
     /// RFC 1952.
     Gzip,
+    /// RFC 8878. Not in the OTLP specification, but collectors take it.
+    Zstd,
 }
 
 /// PEM files for TLS; read when the exporter starts.
@@ -47,11 +53,15 @@ pub struct TlsFiles {
     pub client_key: Option<PathBuf>,
 }
 
-/// Everything about the OTLP destination.
+/// Everything about one OTLP destination.
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
+    /// For reports: `otlp`, with the endpoint if there are several.
+    pub name: String,
     /// Where to: the complete URL for HTTP, scheme and authority for gRPC. `https` means TLS.
     pub endpoint: Uri,
+    /// What is connected to in order to get there.
+    pub route: Route,
     /// How.
     pub protocol: Protocol,
     /// Sent with each request; values are marked sensitive and so do not print.
@@ -70,20 +80,65 @@ pub struct OtlpSettings {
     pub max_request_bytes: usize,
 }
 
-/// The endpoint variables, to tell whether an endpoint is configured at all.
-pub(super) fn endpoint_in(environment: &Environment<'_>) -> Option<(&'static str, String)> {
-    environment.otlp(TRACES_ENDPOINT, GENERAL_ENDPOINT)
+/// An option that is given once for all endpoints, or once for each.
+#[derive(Clone, Copy)]
+struct PerEndpoint<'a>(&'a [String]);
+
+impl<'a> PerEndpoint<'a> {
+    fn new(
+        option: &'static str,
+        values: &'a [String],
+        endpoints: usize,
+    ) -> Result<Self, SettingsError> {
+        if values.len() > 1 && values.len() != endpoints {
+            return Err(SettingsError::Count { option, given: values.len(), endpoints });
+        }
+        Ok(Self(values))
+    }
+
+    fn of(self, endpoint: usize) -> Option<&'a String> {
+        self.0.get(endpoint).or_else(|| self.0.first())
+    }
 }
 
-const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-const GENERAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-
 impl OtlpSettings {
-    pub(super) fn resolve(
+    /// One value an endpoint, in order and without repetitions.
+    pub(super) fn resolve_all(
+        options: &Options,
+        environment: &mut Environment<'_>,
+    ) -> Result<Vec<Self>, SettingsError> {
+        let given = match &options.otlp_endpoints[..] {
+            [] => vec![None],
+            endpoints => endpoints.iter().map(Some).collect(),
+        };
+        let protocols = PerEndpoint::new("--otlp-protocol", &options.otlp_protocols, given.len())?;
+        let headers = PerEndpoint::new("--otlp-headers", &options.otlp_headers, given.len())?;
+        let mut all: Vec<Self> = Vec::new();
+        for (index, endpoint) in given.iter().enumerate() {
+            let (protocol, headers) = (protocols.of(index), headers.of(index));
+            let one = Self::resolve(*endpoint, protocol, headers, options, environment)?;
+            let same = |it: &Self| (&it.endpoint, &it.route) == (&one.endpoint, &one.route);
+            if all.iter().any(same) {
+                environment.warn("--otlp-endpoint", &format!("{} is there twice", one.endpoint));
+            } else {
+                all.push(one);
+            }
+        }
+        if let [one] = &mut all[..] {
+            "otlp".clone_into(&mut one.name);
+        }
+        Ok(all)
+    }
+
+    fn resolve(
+        given: Option<&String>,
+        protocol_given: Option<&String>,
+        headers_given: Option<&String>,
         options: &Options,
         environment: &mut Environment<'_>,
     ) -> Result<Self, SettingsError> {
-        let protocol = protocol(options, environment)?;
+        let protocol = protocol(protocol_given, environment)?;
+        let Endpoint { text, uri, route } = endpoint::resolve(given, protocol, environment)?;
         let file = |traces, general| {
             environment.otlp(traces, general).map(|(_, path)| PathBuf::from(path))
         };
@@ -101,12 +156,18 @@ impl OtlpSettings {
                 "OTEL_EXPORTER_OTLP_CLIENT_KEY",
             ),
         };
-        let give_up_after = environment.millis("OTEL_BSP_EXPORT_TIMEOUT");
+        let give_up_after = match options.retry_for {
+            Some(Duration::ZERO) => Some(Duration::MAX),
+            Some(time) => Some(time),
+            None => environment.millis("OTEL_BSP_EXPORT_TIMEOUT"),
+        };
         let default_retry = RetryPolicy::default();
         Ok(Self {
-            endpoint: endpoint(options, protocol, environment)?,
+            name: format!("otlp {text}"),
+            endpoint: uri,
+            route,
             protocol,
-            headers: headers(options, environment)?,
+            headers: headers::resolve(headers_given, environment)?,
             timeout: timeout(options, environment),
             compression: compression(options, environment)?,
             tls,
@@ -115,22 +176,26 @@ impl OtlpSettings {
                 ..default_retry
             },
             concurrency: DEFAULT_CONCURRENCY,
-            max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
+            max_request_bytes: options
+                .otlp_max_request
+                .unwrap_or(DEFAULT_MAX_REQUEST_BYTES)
+                .min(MOST_REQUEST_BYTES),
         })
     }
 }
 
 fn protocol(
-    options: &Options,
+    given: Option<&String>,
     environment: &mut Environment<'_>,
 ) -> Result<Protocol, SettingsError> {
-    const SUPPORTED: &str = "grpc or http/protobuf";
+    const SUPPORTED: &str = "grpc, http/protobuf or http/json";
     let parse = |value: &str| match value.to_ascii_lowercase().as_str() {
         "grpc" => Some(Protocol::Grpc),
         "http/protobuf" => Some(Protocol::HttpProtobuf),
+        "http/json" => Some(Protocol::HttpJson),
         _ => None,
     };
-    if let Some(value) = &options.otlp_protocol {
+    if let Some(value) = given {
         return parse(value).ok_or_else(|| SettingsError::Unsupported {
             option: "--otlp-protocol",
             value: value.clone(),
@@ -150,143 +215,6 @@ fn protocol(
     Ok(Protocol::HttpProtobuf)
 }
 
-fn endpoint(
-    options: &Options,
-    protocol: Protocol,
-    environment: &mut Environment<'_>,
-) -> Result<Uri, SettingsError> {
-    let set = options
-        .otlp_endpoint
-        .clone()
-        .map(|value| ("--otlp-endpoint", value))
-        .or_else(|| endpoint_in(environment));
-    let (source_name, value) = set.unwrap_or_else(|| {
-        let default = match protocol {
-            Protocol::Grpc => "http://localhost:4317",
-            Protocol::HttpProtobuf => "http://localhost:4318",
-        };
-        (GENERAL_ENDPOINT, default.to_owned())
-    });
-    let invalid = || SettingsError::Endpoint { source_name, value: without_credentials(&value) };
-
-    let text = match protocol {
-        Protocol::Grpc if !value.contains("://") => {
-            let insecure = insecure(environment);
-            format!("{}://{value}", if insecure { "http" } else { "https" })
-        }
-        _ => value.clone(),
-    };
-    let uri: Uri = text.parse().map_err(|_| invalid())?;
-    let web = uri.scheme().is_some_and(|it| *it == Scheme::HTTP || *it == Scheme::HTTPS);
-    let host = uri.authority().is_some_and(|authority| !authority.host().is_empty());
-    if !web || !host || uri.authority().is_some_and(|it| it.as_str().contains('@')) {
-        return Err(invalid());
-    }
-
-    let path = match protocol {
-        Protocol::Grpc => {
-            if uri.path() != "/" {
-                environment.warn(source_name, "gRPC has no URL path; it is ignored");
-            }
-            "/".to_owned()
-        }
-        // The signal's own variable is the complete URL, everything else a base.
-        Protocol::HttpProtobuf if source_name == TRACES_ENDPOINT => {
-            uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned()
-        }
-        Protocol::HttpProtobuf => {
-            format!("{}/{TRACES_PATH}", uri.path().trim_end_matches('/'))
-        }
-    };
-    if protocol == Protocol::HttpProtobuf && uri.port_u16() == Some(4317) {
-        environment.warn(
-            source_name,
-            "port 4317 usually speaks gRPC, but the protocol is http/protobuf; \
-             set OTEL_EXPORTER_OTLP_PROTOCOL=grpc if exports fail",
-        );
-    }
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(path.parse().map_err(|_| invalid())?);
-    Uri::from_parts(parts).map_err(|_| invalid())
-}
-
-/// For gRPC endpoints without a scheme; the third name is obsolete.
-fn insecure(environment: &mut Environment<'_>) -> bool {
-    [
-        "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
-        "OTEL_EXPORTER_OTLP_INSECURE",
-        "OTEL_EXPORTER_OTLP_SPAN_INSECURE",
-    ]
-    .into_iter()
-    .find_map(|variable| environment.truth(variable))
-    .unwrap_or(false)
-}
-
-/// URLs go to logs, where passwords must not.
-fn without_credentials(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((_, host)) => format!("REDACTED@{host}"),
-        None => url.to_owned(),
-    }
-}
-
-fn headers(
-    options: &Options,
-    environment: &mut Environment<'_>,
-) -> Result<HeaderMap, SettingsError> {
-    if let Some(list) = &options.otlp_headers {
-        let (headers, bad) = parse_headers(list);
-        return if bad == 0 { Ok(headers) } else { Err(SettingsError::Headers) };
-    }
-    let set = environment.otlp("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
-    let Some((variable, list)) = set else { return Ok(HeaderMap::new()) };
-    let (headers, bad) = parse_headers(&list);
-    if bad > 0 {
-        let problem = format!(
-            "{bad} of its headers are malformed and ignored; write name=value,name2=value2"
-        );
-        environment.warn(variable, &problem);
-    }
-    Ok(headers)
-}
-
-/// A list in the form of W3C Baggage without properties; also counts malformed members.
-fn parse_headers(list: &str) -> (HeaderMap, usize) {
-    let mut headers = HeaderMap::new();
-    let mut bad = 0;
-    for member in list.split(',').map(str::trim).filter(|member| !member.is_empty()) {
-        match parse_header(member) {
-            Some((name, value)) => {
-                headers.insert(name, value);
-            }
-            None => bad += 1,
-        }
-    }
-    (headers, bad)
-}
-
-fn parse_header(member: &str) -> Option<(HeaderName, HeaderValue)> {
-    let (name, value) = member.split_once('=')?;
-    let name = HeaderName::from_bytes(percent_decode(name.trim())?.as_bytes()).ok()?;
-    let mut value = HeaderValue::from_str(&percent_decode(value.trim())?).ok()?;
-    value.set_sensitive(true);
-    Some((name, value))
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let mut digit = || char::from(rest.next()?).to_digit(16);
-            (digit()? * 16 + digit()?) as u8
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
 fn timeout(options: &Options, environment: &mut Environment<'_>) -> Duration {
     options
         .otlp_timeout
@@ -300,9 +228,10 @@ fn compression(
     options: &Options,
     environment: &mut Environment<'_>,
 ) -> Result<Compression, SettingsError> {
-    const SUPPORTED: &str = "gzip or none";
+    const SUPPORTED: &str = "gzip, zstd or none";
     let parse = |value: &str| match value.to_ascii_lowercase().as_str() {
         "gzip" => Some(Compression::Gzip),
+        "zstd" => Some(Compression::Zstd),
         "none" => Some(Compression::None),
         _ => None,
     };

@@ -21,7 +21,7 @@ fn quiet(variables: &[(&str, &str)]) -> Settings {
 fn otlp(variables: &[(&str, &str)]) -> OtlpSettings {
     let mut variables = variables.to_vec();
     variables.push(("OTEL_TRACES_EXPORTER", "otlp"));
-    quiet(&variables).otlp.unwrap()
+    quiet(&variables).otlp.remove(0)
 }
 
 fn warned(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
@@ -44,8 +44,8 @@ fn the_exporter_is_the_option_then_the_variable_then_what_an_endpoint_implies() 
     let options = Options { exporters: Some("console".into()), ..Options::default() };
     let (settings, _) = resolve_with(&options, &[endpoint, variable]).unwrap();
     assert_eq!(settings.exporters, [ExporterChoice::Console]);
-    assert!(settings.otlp.is_none());
-    let options = Options { otlp_endpoint: Some("http://h:1".into()), ..Options::default() };
+    assert!(settings.otlp.is_empty());
+    let options = Options { otlp_endpoints: vec!["http://h:1".into()], ..Options::default() };
     let (settings, _) = resolve_with(&options, &[]).unwrap();
     assert_eq!(settings.exporters, [ExporterChoice::Otlp]);
 
@@ -74,19 +74,22 @@ fn endpoints_follow_their_rules() {
         (vec![GRPC, (BASE, "h:2")], "https://h:2/"),
         (vec![GRPC, (BASE, "h:2"), INSECURE], "http://h:2/"),
         (vec![GRPC, (BASE, "[::1]:2"), INSECURE], "http://[::1]:2/"),
+        (vec![(BASE, "unix:///run/o.sock")], "http://localhost/v1/traces"),
+        (vec![GRPC, (BASE, "unix:/run/o.sock")], "http://localhost/"),
     ];
     for (variables, expected) in rows {
         assert_eq!(otlp(&variables).endpoint, expected, "{variables:?}");
     }
 
-    for value in ["h:4318", "localhost", "ftp://h", "http://", "::", "http://u:secret@h"] {
+    for value in ["h:4318", "localhost", "ftp://h", "http://", "::", "http://u:secret@h", "unix:x"]
+    {
         let error = resolve_with(&Options::default(), &[(BASE, value)]).unwrap_err();
         assert!(matches!(error, SettingsError::Endpoint { source_name: BASE, .. }), "{value}");
         assert!(!error.to_string().contains("secret"));
     }
-    let options = Options { otlp_endpoint: Some("http://o:1".into()), ..Options::default() };
+    let options = Options { otlp_endpoints: vec!["http://o:1".into()], ..Options::default() };
     let (settings, _) = resolve_with(&options, &[(TRACES, "http://t:1/x")]).unwrap();
-    assert_eq!(settings.otlp.unwrap().endpoint, "http://o:1/v1/traces");
+    assert_eq!(settings.otlp[0].endpoint, "http://o:1/v1/traces");
 
     let (_, warnings) = warned(&[(BASE, "http://h:4317")]);
     assert!(warnings[0].contains("gRPC"), "{warnings:?}");
@@ -108,15 +111,14 @@ fn protocol_and_compression_take_known_names_in_any_case() {
     assert_eq!(otlp(&[(COMPRESSION, "gzip"), traces]).compression, Compression::None);
 
     let exporter = ("OTEL_TRACES_EXPORTER", "otlp");
-    let (settings, warnings) =
-        warned(&[exporter, (PROTOCOL, "http/json"), (COMPRESSION, "snappy")]);
-    let otlp = settings.otlp.unwrap();
+    let (settings, warnings) = warned(&[exporter, (PROTOCOL, "http/xml"), (COMPRESSION, "snappy")]);
+    let otlp = &settings.otlp[0];
     assert_eq!((otlp.protocol, otlp.compression), (Protocol::HttpProtobuf, Compression::None));
     assert_eq!(warnings.len(), 2);
 
     for options in [
-        Options { otlp_protocol: Some("http/json".into()), ..Options::default() },
-        Options { otlp_compression: Some("zstd".into()), ..Options::default() },
+        Options { otlp_protocols: vec!["http/xml".into()], ..Options::default() },
+        Options { otlp_compression: Some("snappy".into()), ..Options::default() },
     ] {
         let error = resolve_with(&options, &[exporter]).unwrap_err();
         assert!(matches!(error, SettingsError::Unsupported { .. }));
@@ -137,12 +139,12 @@ fn headers_are_percent_decoded_and_never_print() {
 
     let bad = "good=1,no-equals,bad=%zz,bad name=1,cut=%4,nul=%00";
     let (settings, warnings) = warned(&[("OTEL_TRACES_EXPORTER", "otlp"), (HEADERS, bad)]);
-    assert_eq!(settings.otlp.unwrap().headers.len(), 1);
+    assert_eq!(settings.otlp[0].headers.len(), 1);
     assert!(warnings[0].contains('5'), "{warnings:?}");
 
     let options = Options {
-        otlp_endpoint: Some("http://h".into()),
-        otlp_headers: Some("secret".into()),
+        otlp_endpoints: vec!["http://h".into()],
+        otlp_headers: vec!["secret".into()],
         ..Options::default()
     };
     assert_eq!(resolve_with(&options, &[]).unwrap_err(), SettingsError::Headers);
@@ -161,12 +163,12 @@ fn times_and_sizes_are_numbers_or_warnings() {
     assert_eq!(
         settings.batch,
         BatchSettings {
-            max_queue_size: 100,
+            queue: QueueBounds { spans: 100, ..BatchSettings::default().queue },
             max_batch_size: 10,
             schedule_delay: Duration::from_millis(50),
         }
     );
-    let otlp = settings.otlp.unwrap();
+    let otlp = &settings.otlp[0];
     assert_eq!(otlp.timeout, Duration::from_millis(1500));
     assert_eq!(otlp.retry.give_up_after, Duration::from_secs(7));
 
@@ -201,4 +203,99 @@ fn certificates_and_colours() {
     );
     assert_eq!(quiet(&[]).console.colour, None);
     assert_eq!(quiet(&[("NO_COLOR", "1")]).console.colour, Some(false));
+}
+
+#[test]
+fn several_endpoints_have_settings_of_their_own() {
+    let options = |protocols: &[&str], headers: &[&str]| {
+        let own = |list: &[&str]| list.iter().map(|&it| it.to_owned()).collect();
+        Options {
+            otlp_endpoints: own(&["http://a:1", "http://b:2", "http://a:1"]),
+            otlp_protocols: own(protocols),
+            otlp_headers: own(headers),
+            ..Options::default()
+        }
+    };
+    let (settings, warnings) = resolve_with(&options(&[], &[]), &[]).unwrap();
+    let names: Vec<_> = settings.otlp.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["otlp http://a:1", "otlp http://b:2"]);
+    assert!(warnings[0].contains("twice"), "{warnings:?}");
+    assert_eq!(otlp(&[]).name, "otlp");
+
+    let each = options(&["grpc", "http/json", "grpc"], &["k=a", "k=b", "k=c"]);
+    let (settings, _) = resolve_with(&each, &[]).unwrap();
+    assert_eq!(settings.otlp[0].protocol, Protocol::Grpc);
+    assert_eq!(settings.otlp[1].protocol, Protocol::HttpJson);
+    assert_eq!(
+        (&settings.otlp[0].headers["k"], &settings.otlp[1].headers["k"]),
+        (&"a".parse().unwrap(), &"b".parse().unwrap())
+    );
+    let (settings, _) = resolve_with(&options(&["grpc"], &[]), &[]).unwrap();
+    assert!(settings.otlp.iter().all(|it| it.protocol == Protocol::Grpc));
+
+    let error = resolve_with(&options(&["grpc", "grpc"], &[]), &[]).unwrap_err();
+    assert!(error.to_string().contains("2 times for 3 endpoints"), "{error}");
+}
+
+#[test]
+fn proxies_follow_the_conventional_variables() {
+    let rows = [
+        (vec![("HTTP_PROXY", "http://p:8")], Some("http://p:8/")),
+        (vec![("http_proxy", "http://q:8"), ("HTTP_PROXY", "http://p:8")], Some("http://q:8/")),
+        (vec![("HTTPS_PROXY", "http://p:8")], None),
+        (vec![("ALL_PROXY", "p:8")], Some("http://p:8/")),
+        (vec![("HTTP_PROXY", "http://p:8"), ("NO_PROXY", "h")], None),
+        (vec![("HTTP_PROXY", "http://p:8"), ("NO_PROXY", ".h,*")], None),
+        (vec![("HTTP_PROXY", "http://p:8"), ("no_proxy", "other")], Some("http://p:8/")),
+    ];
+    for (mut variables, expected) in rows {
+        variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:1"));
+        let expected = match expected {
+            None => Route::Direct,
+            Some(uri) => Route::Proxy(Proxy { uri: uri.parse().unwrap(), authorization: None }),
+        };
+        assert_eq!(otlp(&variables).route, expected, "{variables:?}");
+    }
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h:1");
+    let Route::Proxy(proxy) = otlp(&[endpoint, ("HTTPS_PROXY", "http://u:secret@p:8")]).route
+    else {
+        panic!("no proxy")
+    };
+    assert!(proxy.authorization.is_some() && !format!("{proxy:?}").contains("secret"));
+    for local in ["http://localhost:1", "http://127.3.2.1:1", "http://[::1]:1"] {
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", local), ("HTTP_PROXY", "http://p:8")];
+        assert_eq!(otlp(&variables).route, Route::Direct, "{local}");
+    }
+    let unix = ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:///run/o.sock");
+    let route = otlp(&[unix, ("HTTP_PROXY", "http://p:8")]).route;
+    assert_eq!(route, Route::Unix("/run/o.sock".into()));
+
+    let socks = [endpoint, ("HTTPS_PROXY", "socks5://p:8")];
+    let error = resolve_with(&Options::default(), &socks).unwrap_err();
+    assert!(error.to_string().contains("socks5"), "{error}");
+}
+
+#[test]
+fn the_spool_is_for_receivers_alone() {
+    let spool = SpoolSettings { directory: "/spool".into(), max_bytes: 1 };
+    let with = |exporters: &str| Options {
+        exporters: Some(exporters.into()),
+        spool: Some(spool.clone()),
+        ..Options::default()
+    };
+    assert_eq!(resolve_with(&with("otlp"), &[]).unwrap().0.spool, Some(spool.clone()));
+    let (settings, warnings) = resolve_with(&with("console"), &[]).unwrap();
+    assert_eq!((settings.spool, warnings.len()), (None, 1));
+}
+
+#[test]
+fn retries_may_go_on_for_ever() {
+    let options = |time| Options {
+        exporters: Some("otlp".into()),
+        retry_for: Some(time),
+        ..Options::default()
+    };
+    let policy = |time| resolve_with(&options(time), &[]).unwrap().0.otlp[0].retry.give_up_after;
+    assert_eq!(policy(Duration::from_secs(7)), Duration::from_secs(7));
+    assert_eq!(policy(Duration::ZERO), Duration::MAX);
 }

@@ -4,6 +4,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
 use super::*;
 use crate::export::fixtures::{span, spans};
+use crate::export::ledger::DropReason;
 use crate::export::settings::Options;
 
 fn settings(exporters: &str, variables: &[(&str, &str)]) -> Settings {
@@ -63,8 +64,12 @@ fn a_dead_destination_holds_up_neither_another_nor_the_end() {
     let [otlp, file] = &report.exporters[..] else { panic!("{report}") };
     assert_eq!((file.sent, file.submitted), (300, 300));
     assert_eq!((otlp.sent, otlp.submitted, otlp.pending), (0, 300, 0));
-    assert!(otlp.queue_full >= 100, "{report}");
-    assert_eq!(otlp.queue_full + otlp.shutdown, 300, "{report}");
+    assert!(otlp.dropped(DropReason::QueueFull) >= 100, "{report}");
+    assert_eq!(
+        otlp.dropped(DropReason::QueueFull) + otlp.dropped(DropReason::Shutdown),
+        300,
+        "{report}"
+    );
 }
 
 #[test]
@@ -80,7 +85,7 @@ fn spans_after_the_end_are_counted() {
     let queue = Arc::clone(&handle.queues[0]);
     handle.shutdown(Duration::from_mins(1));
     sink.submit(spans(0..3));
-    assert_eq!(queue.ledger().report().shutdown, 3);
+    assert_eq!(queue.ledger().report().dropped(DropReason::Shutdown), 3);
 }
 
 #[test]
@@ -96,4 +101,38 @@ fn what_cannot_start_says_why() {
     let half = ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nonexistent/key.pem");
     let error = start(settings("otlp", &[https, half])).unwrap_err();
     assert!(matches!(error, ExportError::Tls(TlsError::HalfIdentity)), "{error}");
+}
+
+#[test]
+fn with_a_spool_nothing_is_dropped_at_the_end_and_the_next_run_finds_it() {
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", deaf.local_addr().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = settings("otlp", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    settings.spool = Some(crate::export::SpoolSettings {
+        directory: directory.path().join("spool"),
+        max_bytes: 64 << 20,
+    });
+    for run in 1..=2 {
+        let (sink, handle) = start(settings.clone()).unwrap();
+        sink.submit(spans(0..3_000));
+        let error = start(settings.clone()).unwrap_err();
+        assert!(matches!(error, ExportError::Spool(SpoolError::InUse { .. })), "{error}");
+        let [otlp] = &handle.shutdown(Duration::from_secs(5)).exporters[..] else { panic!() };
+        assert_eq!((otlp.submitted, otlp.recovered), (3_000, (run - 1) * 3_000));
+        assert_eq!((otlp.spooled, otlp.drops().count()), (run * 3_000, 0), "{otlp}");
+    }
+}
+
+#[test]
+fn every_receiver_gets_everything_under_its_own_name() {
+    let unused = |port: u16| format!("http://127.0.0.1:{port}");
+    let options = Options { otlp_endpoints: vec![unused(1), unused(2)], ..Options::default() };
+    let (settings, _) = Settings::resolve(&options, |_| None).unwrap();
+    let (sink, handle) = start(settings).unwrap();
+    sink.submit(spans(0..3));
+    let report = handle.shutdown(Duration::from_mins(1));
+    let names: Vec<_> =
+        report.exporters.iter().map(|it| (it.name.as_str(), it.submitted)).collect();
+    assert_eq!(names, [("otlp http://127.0.0.1:1", 3), ("otlp http://127.0.0.1:2", 3)]);
 }

@@ -1,7 +1,9 @@
 //! Receivers that answer by a script and then with success, and remember what they got.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -29,8 +31,14 @@ use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status};
 /// What the HTTP receiver does with one request.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    Respond { status: u16, headers: Vec<(&'static str, &'static str)>, body: Vec<u8> },
+    Respond {
+        status: u16,
+        headers: Vec<(&'static str, &'static str)>,
+        body: Vec<u8>,
+    },
     HangUp,
+    /// 503 as long as the body contains these bytes, and success for others; for every request.
+    BusyWith(Vec<u8>),
 }
 
 impl Answer {
@@ -62,7 +70,11 @@ pub(super) struct HttpReceiver {
 
 impl HttpReceiver {
     pub(super) async fn start(script: Vec<Answer>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
+    }
+
+    /// Serves those who connect there.
+    pub(super) fn on(listener: TcpListener, script: Vec<Answer>) -> Self {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Log::default();
         let script = Arc::new(Mutex::new(VecDeque::from(script)));
@@ -76,9 +88,9 @@ impl HttpReceiver {
                         async move {
                             let (head, body) = request.into_parts();
                             let body = body.collect().await.unwrap().to_bytes();
-                            requests.lock().unwrap().push((head, body));
-                            let answer = script.lock().unwrap().pop_front();
-                            respond(answer.unwrap_or(Answer::status(200)))
+                            requests.lock().unwrap().push((head, body.clone()));
+                            let answer = next_answer(&mut script.lock().unwrap(), &body);
+                            respond(answer)
                         }
                     });
                     let server = auto::Builder::new(TokioExecutor::new());
@@ -97,6 +109,14 @@ impl HttpReceiver {
     }
 }
 
+fn next_answer(script: &mut VecDeque<Answer>, body: &[u8]) -> Answer {
+    if let Some(Answer::BusyWith(bytes)) = script.front() {
+        let contained = body.windows(bytes.len()).any(|window| window == bytes);
+        return Answer::status(if contained { 503 } else { 200 });
+    }
+    script.pop_front().unwrap_or(Answer::status(200))
+}
+
 fn respond(answer: Answer) -> Result<Response<Full<Bytes>>, &'static str> {
     let Answer::Respond { status, headers, body } = answer else { return Err("hang up") };
     let mut response = Response::builder().status(status);
@@ -112,6 +132,12 @@ type GrpcAnswer = Result<ExportTraceServiceResponse, Status>;
 pub(super) struct Service {
     requests: Log<(MetadataMap, ExportTraceServiceRequest)>,
     script: Arc<Mutex<VecDeque<GrpcAnswer>>>,
+}
+
+impl Service {
+    pub(super) fn requests(&self) -> Vec<(MetadataMap, ExportTraceServiceRequest)> {
+        self.requests.lock().unwrap().clone()
+    }
 }
 
 #[tonic::async_trait]
@@ -154,7 +180,7 @@ impl GrpcReceiver {
     }
 
     pub(super) fn requests(&self) -> Vec<(MetadataMap, ExportTraceServiceRequest)> {
-        self.service.requests.lock().unwrap().clone()
+        self.service.requests()
     }
 }
 
@@ -164,7 +190,9 @@ pub(super) async fn receive(
     tls: Option<tokio_rustls::TlsAcceptor>,
     service: Service,
 ) {
-    let service = TraceServiceServer::new(service).accept_compressed(CompressionEncoding::Gzip);
+    let service = TraceServiceServer::new(service)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd);
     while let Ok((stream, _)) = listener.accept().await {
         let service = TowerToHyperService::new(service.clone());
         let server = auto::Builder::new(TokioExecutor::new());
@@ -192,6 +220,13 @@ pub(super) struct Pki {
 
 impl Pki {
     pub(super) fn new() -> Self {
+        let now = SystemTime::now();
+        let day = Duration::from_hours(24);
+        Self::valid_in(now - day..now + day)
+    }
+
+    /// The receiver's certificate is valid in that time, the others always.
+    pub(super) fn valid_in(time: Range<SystemTime>) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().unwrap();
@@ -199,7 +234,11 @@ impl Pki {
         let issuer = Issuer::new(authority, authority_key);
         let issue = |name: &str| {
             let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let names = vec![name.to_owned(), "receiver.invalid".to_owned()];
+            let mut params = CertificateParams::new(names).unwrap();
+            if name == "localhost" {
+                (params.not_before, params.not_after) = (time.start.into(), time.end.into());
+            }
             (params.signed_by(&key, &issuer).unwrap(), key)
         };
         let (server, server_key) = issue("localhost");

@@ -1,0 +1,301 @@
+//! Receivers that are away, come back, hang, or are something else: what becomes of the spans, and
+//! what the operator is told.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tracer_tests::service::Nginx;
+use tracer_tests::{
+    Agent, AgentOptions, Backend, Finished, Launcher, Rotel, Service, Spans, port, wait,
+};
+
+struct Traffic {
+    nginx: Service,
+    launcher: Launcher,
+}
+
+impl Traffic {
+    fn start() -> Result<Self> {
+        let nginx = Nginx::new("")?.file("hello", b"hello\n")?.start()?;
+        Ok(Self { nginx, launcher: Launcher::start()? })
+    }
+
+    /// Traces the clients alone: of each request, one span.
+    fn options(&self) -> AgentOptions {
+        AgentOptions::new(Backend::Auto).pid(self.launcher.pid())
+    }
+
+    fn run(&mut self, requests: usize) -> Result<()> {
+        for _ in 0..requests {
+            self.launcher.curl([self.nginx.url("/hello")])?;
+        }
+        Ok(())
+    }
+}
+
+/// A receiver that can be started, stopped and started again at the same ports.
+struct Ports {
+    grpc: u16,
+    http: u16,
+}
+
+impl Ports {
+    fn free() -> Result<Self> {
+        Ok(Self { grpc: port::free()?, http: port::free()? })
+    }
+
+    fn start(&self) -> Result<Rotel> {
+        Rotel::start_at(self.grpc, self.http)
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
+    }
+}
+
+/// Small batches, at once.
+fn eager(options: AgentOptions) -> AgentOptions {
+    options
+        .env("OTEL_BSP_SCHEDULE_DELAY", "50")
+        .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
+        .env("TRACER_LOG", "warn,tracer::export=debug")
+}
+
+/// How often each span arrived.
+fn arrivals(spans: &Spans) -> BTreeMap<String, usize> {
+    let mut arrivals = BTreeMap::new();
+    for span in spans.iter() {
+        *arrivals.entry(span.span_id.clone()).or_default() += 1;
+    }
+    arrivals
+}
+
+/// Spans that the agent has acknowledged to be in its spool.
+fn spooled(log: &str) -> usize {
+    let lines = log.lines().filter(|line| line.contains(": spooled "));
+    lines.filter_map(|line| line.rsplit_once("spans=")?.1.trim().parse::<usize>().ok()).sum()
+}
+
+fn wait_for_spooled(agent: &mut Agent, spans: usize) -> Result<()> {
+    wait::until("spans in the spool", || {
+        agent.check_running()?;
+        Ok((spooled(&agent.log()) >= spans).then_some(()))
+    })
+}
+
+fn bytes_in(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let metadata = entry?.metadata()?;
+        bytes += if metadata.is_file() { metadata.len() } else { 0 };
+    }
+    Ok(bytes)
+}
+
+/// Messages about the receiver.
+fn messages(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains("the OTLP receiver")).collect()
+}
+
+fn undelivered(finished: &Finished) -> u64 {
+    let reasons = finished.report.json["undelivered"]["otlp"].as_object();
+    reasons.into_iter().flat_map(|reasons| reasons.values()).filter_map(Json::as_u64).sum()
+}
+
+/// Protects: with a spool, every span arrives that was made while the receiver was away, once; the
+/// operator reads one line when it goes and one when it is back.
+#[test]
+fn with_a_spool_every_span_arrives() -> Result<()> {
+    let ports = Ports::free()?;
+    let directory = TempDir::new()?;
+    let mut traffic = Traffic::start()?;
+    let options = eager(traffic.options())
+        .otlp_http(&ports.endpoint())
+        .argument("--spool")
+        .argument(directory.path().to_str().context("a strange path")?);
+
+    let mut rotel = ports.start()?;
+    let mut agent = options.start()?;
+    traffic.run(5)?;
+    rotel.wait_for_spans(5)?;
+    drop(rotel);
+    traffic.run(40)?;
+    wait_for_spooled(&mut agent, 40)?;
+    let mut rotel = ports.start()?;
+    let received = rotel.wait_for_spans(40)?;
+    traffic.run(5)?;
+    agent.wait_for_spans(50)?;
+    rotel.wait_for_spans(45)?;
+    let finished = agent.stop()?;
+
+    assert_eq!(arrivals(&received).len(), 40, "{}", finished.log);
+    let last = arrivals(&rotel.spans()?);
+    assert!(last.len() == 45 && last.values().all(|times| *times == 1), "{last:?}");
+    assert_eq!(finished.report.exported["otlp"], 50, "{}", finished.report.json);
+    assert_eq!((undelivered(&finished), &finished.report.json["spooled"]), (0, &Json::Null));
+    let [gone, back] = messages(&finished.log)[..] else { panic!("{}", finished.log) };
+    assert!(gone.contains("check that the receiver runs"), "{gone}");
+    assert!(back.contains("takes spans again"), "{back}");
+    Ok(())
+}
+
+/// Protects: without a spool, what is delivered and what is dropped, by reason, is what was made.
+#[test]
+fn without_a_spool_every_span_is_counted() -> Result<()> {
+    for which in ["newest", "oldest"] {
+        let ports = Ports::free()?;
+        let mut traffic = Traffic::start()?;
+        let mut agent = eager(traffic.options())
+            .otlp_http(&ports.endpoint())
+            .argument("--queue-spans=8")
+            .argument(format!("--queue-drop={which}"))
+            .argument("--retry-for=0s")
+            .start()?;
+        traffic.run(60)?;
+        agent.wait_for_spans(60)?;
+        let mut rotel = ports.start()?;
+        // What was under way, and what the queue had room for.
+        rotel.wait_for_spans(8)?;
+        let finished = agent.stop()?;
+        let exported = finished.report.exported["otlp"];
+        let dropped = undelivered(&finished);
+        assert_eq!((finished.report.spans, exported + dropped), (60, 60));
+        let full = &finished.report.json["undelivered"]["otlp"]["queue_full"];
+        assert!(full.as_u64() > Some(0), "{}", finished.report.json);
+        assert_eq!(rotel.spans()?.len() as u64, exported, "{}", finished.report.json);
+        assert!(finished.log.contains("--spool"), "{}", finished.log);
+    }
+    Ok(())
+}
+
+/// Protects: nothing that the spool took is lost when the agent is killed; the next run delivers
+/// it, with at most one batch twice.
+#[test]
+fn a_killed_agent_loses_nothing_that_was_spooled() -> Result<()> {
+    let ports = Ports::free()?;
+    let directory = TempDir::new()?;
+    let mut traffic = Traffic::start()?;
+    let options = eager(traffic.options())
+        .otlp_http(&ports.endpoint())
+        .argument("--spool")
+        .argument(directory.path().to_str().context("a strange path")?);
+
+    let mut agent = options.start()?;
+    traffic.run(40)?;
+    wait_for_spooled(&mut agent, 40)?;
+    agent.wait_for_spans(40)?;
+    let made = agent.kill()?;
+    assert_eq!(made.len(), 40);
+
+    // This one is killed while it delivers.
+    let mut rotel = ports.start()?;
+    let agent = options.start()?;
+    rotel.wait_for_spans(4)?;
+    agent.kill()?;
+
+    let mut agent = options.start()?;
+    traffic.run(3)?;
+    agent.wait_for_spans(3)?;
+    wait::until("an empty spool", || {
+        agent.check_running()?;
+        let mut receivers = fs::read_dir(directory.path())?;
+        let receiver = receivers.next().context("no directory for the receiver")??;
+        // But for the cursor.
+        Ok((bytes_in(&receiver.path())? < 64).then_some(()))
+    })?;
+    let finished = agent.stop()?;
+    let arrived = arrivals(&rotel.spans()?);
+    for span in made.iter() {
+        assert!(arrived.contains_key(&span.span_id), "lost: {}", finished.log);
+    }
+    assert_eq!(arrived.len(), 43);
+    let twice: usize = arrived.values().map(|times| times - 1).sum();
+    assert!(twice <= 4, "{twice} spans arrived twice");
+    Ok(())
+}
+
+/// Protects: an end that finds the receiver hanging takes no longer than it may, and says what is
+/// left where.
+#[test]
+fn what_a_hanging_receiver_did_not_take_is_stated_at_the_end() -> Result<()> {
+    let deaf = TcpListener::bind("127.0.0.1:0")?;
+    let endpoint = format!("http://{}", deaf.local_addr()?);
+    let directory = TempDir::new()?;
+    let mut traffic = Traffic::start()?;
+    let options = traffic.options().otlp_http(&endpoint);
+    let with_spool = options
+        .clone()
+        .argument("--spool")
+        .argument(directory.path().to_str().context("a strange path")?);
+    for (options, spool) in [(options, false), (with_spool, true)] {
+        let mut agent = options.start()?;
+        traffic.run(20)?;
+        agent.wait_for_spans(20)?;
+        let finished = agent.stop()?;
+        let left = &finished.report.json["spooled"]["otlp"];
+        if spool {
+            assert_eq!((left.as_u64(), undelivered(&finished)), (Some(20), 0));
+            assert!(finished.log.contains("20 left in the spool"), "{}", finished.log);
+        } else {
+            assert_eq!((left, undelivered(&finished)), (&Json::Null, 20));
+            assert!(finished.log.contains("20 dropped (shutdown)"), "{}", finished.log);
+        }
+    }
+    Ok(())
+}
+
+/// Protects: a protocol on the wrong port of a receiver we did not write is one message that says
+/// what to write instead.
+#[test]
+fn the_wrong_protocol_is_explained() -> Result<()> {
+    let rotel = Rotel::start()?;
+    let mut traffic = Traffic::start()?;
+    let rows = [
+        (traffic.options().otlp_http(&rotel.grpc_endpoint()), "--otlp-protocol grpc"),
+        (traffic.options().otlp_grpc(&rotel.http_endpoint()), "--otlp-protocol http/protobuf"),
+    ];
+    for (options, advice) in rows {
+        let mut agent = eager(options).start()?;
+        traffic.run(20)?;
+        agent.wait_for_spans(20)?;
+        wait::until("a message", || {
+            agent.check_running()?;
+            Ok((!messages(&agent.log()).is_empty()).then_some(()))
+        })?;
+        let finished = agent.stop()?;
+        let [message] = messages(&finished.log)[..] else { panic!("{}", finished.log) };
+        assert!(message.contains(advice), "{message}");
+        assert_eq!(undelivered(&finished), 20);
+    }
+    Ok(())
+}
+
+/// Protects: several receivers each get everything, whatever the others do.
+#[test]
+fn several_receivers_do_not_hold_up_each_other() -> Result<()> {
+    let mut rotel = Rotel::start()?;
+    let nobody = format!("http://127.0.0.1:{}", port::free()?);
+    let mut traffic = Traffic::start()?;
+    let mut agent = traffic
+        .options()
+        .exporter("otlp")
+        .argument("--otlp-endpoint")
+        .argument(nobody.clone())
+        .argument("--otlp-endpoint")
+        .argument(rotel.http_endpoint())
+        .start()?;
+    traffic.run(20)?;
+    agent.wait_for_spans(20)?;
+    rotel.wait_for_spans(20)?;
+    let finished = agent.stop()?;
+    let json = &finished.report.json;
+    let exported = |endpoint: &str| finished.report.exported.get(&format!("otlp {endpoint}"));
+    ensure!(exported(&rotel.http_endpoint()) == Some(&20), "{json}");
+    ensure!(exported(&nobody) == Some(&0), "{json}");
+    Ok(())
+}
