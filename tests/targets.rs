@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 use tracer_tests::service::{Gunicorn, Nginx};
 use tracer_tests::{
-    AgentOptions, Cgroup, Launcher, Rotel, Service, Spans, layout, on_each_backend, port, wait,
+    AgentOptions, Cgroup, Launcher, Rotel, Service, Spans, layout, on_each_backend, port,
 };
 
 /// An nginx that answers everything, to be started.

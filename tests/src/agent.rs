@@ -241,13 +241,6 @@ impl Agent {
         self.process.signal(signal)
     }
 
-    /// Kills it without notice, and waits until it is gone.
-    pub fn kill(mut self) -> Result<()> {
-        self.signal(Signal::KILL)?;
-        self.process.wait(STOP_PATIENCE)?;
-        Ok(())
-    }
-
     /// A directory that lives as long as the agent.
     pub fn directory(&self) -> &Path {
         self.directory.path()
