@@ -5,10 +5,10 @@
 //! not look at it, the tests do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use tracer_tests::http::calling;
 use tracer_tests::service::{self, Gunicorn, Nginx};
 use tracer_tests::{
     AgentOptions, Backend, Kind, Namespace, Service, Span, Spans, http, layout, on_each_backend,
@@ -29,18 +29,6 @@ fn tag_of(span: &Span) -> Option<&str> {
     let start = url.find("tag-")?;
     let digits = url[start + "tag-".len()..].find('-')?;
     Some(&url[start..=start + "tag-".len() + digits])
-}
-
-/// A path that makes a service call `url`.
-fn calling(url: &str) -> String {
-    url.bytes().fold("/call?url=".to_owned(), |mut path, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            let _ = write!(path, "%{byte:02X}");
-        }
-        path
-    })
 }
 
 /// Sends `GET path(number)` for each number, `at_once` at a time.

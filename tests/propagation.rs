@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
+use tracer_tests::http::calling;
 use tracer_tests::service::{self, Gunicorn, Nginx};
 use tracer_tests::{
     Agent, AgentOptions, Backend, Kind, Launcher, Namespace, Service, Span, Spans, layout,
@@ -53,19 +54,6 @@ impl Host {
         let options = options.argument("--propagate-wait").argument("2s");
         pids.iter().fold(options, |options, pid| options.pid(*pid)).start()
     }
-}
-
-/// A path that makes a service call `url`.
-fn calling(url: &str) -> String {
-    let mut path = "/call?url=".to_owned();
-    for byte in url.bytes() {
-        match byte {
-            b'-' | b'.' | b'_' => path.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => path.push(char::from(byte)),
-            _ => path += &format!("%{byte:02X}"),
-        }
-    }
-    path
 }
 
 /// Sends requests with curl, whose path holds [`NUMBER`].

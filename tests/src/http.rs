@@ -1,5 +1,6 @@
 //! A minimal HTTP/1.1 client for poking at services: one request, one connection, no reuse.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -35,4 +36,16 @@ pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<
     ensure!(text.starts_with("HTTP/1.") && status.is_some(), "not an HTTP response: {text:?}");
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     Ok(Response { status: status.unwrap_or_default(), body: body.to_owned() })
+}
+
+/// A path that makes those of the tests' services which call others call `url`.
+pub fn calling(url: &str) -> String {
+    url.bytes().fold("/call?url=".to_owned(), |mut path, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            let _ = write!(path, "%{byte:02X}");
+        }
+        path
+    })
 }
