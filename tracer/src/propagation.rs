@@ -55,7 +55,7 @@ pub struct Counts {
     pub kept: u64,
     /// Not answered: the call was not seen in time.
     pub unseen: u64,
-    /// Not answered: too many questions at once.
+    /// Not answered, or not heard of what went out instead: too many at once.
     pub unheard: u64,
     /// A context went out without an answer, and the call is reported as another span.
     pub contradicted: u64,

@@ -91,8 +91,6 @@ pub struct Handed {
     pub connection: Option<ConnId>,
     /// Where the first byte that the application sends stands in its stream.
     pub first: StreamOffset,
-    /// Cookie of the connecting socket (`SO_COOKIE`).
-    pub cookie: u64,
 }
 
 /// Connects of traced processes, by what became of them.
@@ -358,7 +356,6 @@ fn handed(bytes: &[u8; size_of::<Redirected>()]) -> Handed {
         destination: SocketAddr::new(address, port),
         connection: (conn != 0).then_some(ConnId(conn)),
         first: StreamOffset(u32::from_ne_bytes(first)),
-        cookie: u64::from_ne_bytes(field(core::mem::offset_of!(Redirected, cookie))),
     }
 }
 

@@ -1,15 +1,12 @@
 //! Where an exchange comes from, and the kinds of evidence that say so, as spans and reports name
 //! them.
 
-use serde::Serialize;
-
 use super::timing::Confidence;
 use crate::exchange::ExchangeId;
 use crate::trace::context::{RemoteContext, SpanContext};
 
 /// What decided a parent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// The request carried the context that the parent had received.
     Header,
@@ -18,10 +15,8 @@ pub enum Kind {
     /// The task that made the call, or one that started it, was handling that request.
     Coroutine,
     /// The task that made the call, or one that waited for it, wrote that request's response.
-    #[serde(rename = "coroutine")]
     Task,
     /// As `Task`, but another task below the one that waits for both.
-    #[serde(rename = "coroutine")]
     RelatedTask,
     /// The thread that made the call was handling that request and no other.
     Thread,

@@ -34,11 +34,6 @@ impl Question {
         // Positions in a stream are counted modulo 2^32.
         Some(ExchangeId { conn, offset: first.advance(self.offset as u32) })
     }
-
-    /// The valid context that the request carries already.
-    pub fn carried(&self) -> Option<RemoteContext> {
-        context::extract(&self.fields)
-    }
 }
 
 /// A connection as the capture sees it.
