@@ -32,7 +32,7 @@ impl<T> Linker<T> {
         let open = &self.open;
         let is_open = |request| Some(request) != itself && open.contains_key(&request);
         let clue = self.callbacks.on_call(began, within, clue, is_open);
-        let in_order = self.orders.on_call(id, tid);
+        let in_order = self.orders.on_call(id, tid, clue.candidates());
         let origin = if let Some(carried) = carried {
             match self.contexts.provenance(pid, &carried, itself) {
                 Provenance::Brought(requests) => {

@@ -31,7 +31,7 @@ const MAX_DIALED: usize = 16_384;
 #[derive(Clone, Copy, Debug)]
 struct Assumed {
     request: ExchangeId,
-    /// Others had been read as well.
+    /// Others were open as well.
     of_several: bool,
 }
 
@@ -51,8 +51,8 @@ struct Thread {
 pub(super) struct Orders {
     threads: FxHashMap<Tid, Thread>,
     processes: PerProcess<Habit>,
-    /// Connections made for a call.
-    dialed: FxHashMap<ConnId, (KernelTime, Option<Assumed>)>,
+    /// Connections made for a call, and the request that it will be for.
+    dialed: FxHashMap<ConnId, (KernelTime, Option<ExchangeId>)>,
     /// Of calls that are not over.
     assumed: FxHashMap<ExchangeId, Assumed>,
 }
@@ -71,21 +71,22 @@ impl Orders {
     /// A thread begins to make a connection: a call will be made on it for the same request.
     pub(super) fn on_connecting(&mut self, event: &Connecting) {
         if self.trust(event.pid) != Trust::Denied && self.dialed.len() < MAX_DIALED {
-            let assumed = self.next(event.tid);
-            self.dialed.insert(event.conn, (event.time, assumed));
+            let request = self.next(event.tid);
+            self.dialed.insert(event.conn, (event.time, request));
         }
     }
 
-    /// A thread made a call. Says whether the response may tell what it is for.
-    pub(super) fn on_call(&mut self, id: ExchangeId, tid: Tid) -> bool {
-        let assumed = match self.dialed.remove(&id.conn) {
-            Some((_, assumed)) => assumed,
+    /// A thread made a call, which `candidates` open requests may have caused. Says whether the
+    /// response may tell which it was.
+    pub(super) fn on_call(&mut self, id: ExchangeId, tid: Tid, candidates: usize) -> bool {
+        let request = match self.dialed.remove(&id.conn) {
+            Some((_, request)) => request,
             None => self.next(tid),
         };
-        let Some(assumed) = assumed.filter(|_| self.assumed.len() < MAX_CALLS) else {
+        let Some(request) = request.filter(|_| self.assumed.len() < MAX_CALLS) else {
             return false;
         };
-        self.assumed.insert(id, assumed);
+        self.assumed.insert(id, Assumed { request, of_several: candidates > 1 });
         true
     }
 
@@ -177,9 +178,7 @@ impl Orders {
     }
 
     /// What the thread goes through next.
-    fn next(&mut self, tid: Tid) -> Option<Assumed> {
-        let requests = &mut self.threads.get_mut(&tid)?.requests;
-        let of_several = requests.len() > 1;
-        Some(Assumed { request: requests.pop_front()?, of_several })
+    fn next(&mut self, tid: Tid) -> Option<ExchangeId> {
+        self.threads.get_mut(&tid)?.requests.pop_front()
     }
 }

@@ -94,6 +94,24 @@ fn requests_that_are_read_together_are_gone_through_in_order() {
     assert_eq!(kind(&spans["call of one"]), Some(Kind::Order));
 }
 
+/// Under little load it reads one at a time, while others are open.
+#[test]
+fn requests_that_are_open_together_show_its_order_as_well() {
+    let mut it = Proxy::new();
+    let mut before: Option<(ExchangeId, ExchangeId)> = None;
+    for _ in 0..64 {
+        it.waits += 1;
+        let request = it.request();
+        let call = it.call();
+        if let Some((call, request)) = before.replace((call, request)) {
+            it.waits += 1;
+            it.answered(call, "warm-up call");
+            it.answer(request, "warm-up");
+        }
+    }
+    assert_eq!(it.story.linker.orders.trust(Pid(1)), Trust::Given);
+}
+
 #[test]
 fn a_connection_is_made_for_the_next_request_and_used_later() {
     let mut it = Proxy::trusted();
