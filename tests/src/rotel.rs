@@ -13,6 +13,9 @@ use crate::port;
 use crate::process::Process;
 use crate::span::{Attributes, Kind, Link, Span, Spans, Status, Value};
 
+/// It keeps nothing of what it took.
+const BLACKHOLE: [&str; 2] = ["--exporter", "blackhole"];
+
 /// A running collector.
 pub struct Rotel {
     process: Process,
@@ -30,19 +33,35 @@ impl Rotel {
 
     /// [`Rotel::start`] at ports that somebody sends to already.
     pub fn start_at(grpc: u16, http: u16) -> Result<Self> {
-        Self::launch(grpc, http, &["--debug-log", "traces", "--debug-log-verbosity", "detailed"])
+        let printed = ["--debug-log", "traces", "--debug-log-verbosity", "detailed"];
+        Self::launch(grpc, http, &[&BLACKHOLE[..], &printed].concat())
     }
 
     /// Takes spans and forgets them, for benchmarks.
     pub fn blackhole() -> Result<Self> {
-        Self::launch(port::free()?, port::free()?, &[])
+        Self::launch(port::free()?, port::free()?, &BLACKHOLE)
+    }
+
+    /// Passes spans on to another receiver, by OTLP over HTTP; for benchmarks.
+    pub fn forwarding(endpoint: &str) -> Result<Self> {
+        let exporter = [
+            "--exporter",
+            "otlp",
+            "--otlp-exporter-protocol",
+            "http",
+            "--otlp-exporter-compression",
+            "none",
+            "--otlp-exporter-endpoint",
+            endpoint,
+        ];
+        Self::launch(port::free()?, port::free()?, &exporter)
     }
 
     fn launch(grpc: u16, http: u16, arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("tracer-rotel-").tempdir()?;
         let mut command = Command::new(layout::rotel()?);
         command
-            .args(["start", "--exporter", "blackhole"])
+            .arg("start")
             .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}")])
             .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}")])
             .args(arguments);

@@ -2,6 +2,7 @@
 //! only ratios within a run survive a change of machine or weather.
 
 mod cpu;
+mod export;
 mod links;
 mod load;
 mod overhead;
@@ -33,6 +34,8 @@ pub(crate) struct Arguments {
 enum Benchmark {
     /// What tracing costs nginx and a Flask service, beside OpenTelemetry's Python instrumentation
     Overhead(Effort),
+    /// What exporting a span takes, beside OpenTelemetry's Rust SDK and a collector
+    Export(export::Effort),
     /// How often a call is given the request that caused it
     Links(links::Arguments),
 }
@@ -52,6 +55,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn measure(arguments: &Arguments) -> Result<Option<Report>> {
     match &arguments.benchmark {
         Benchmark::Links(links) => links::run(links, arguments.prepared),
+        Benchmark::Export(effort) => {
+            if !arguments.prepared {
+                setup::ensure(&[Part::Build, Part::Test])?;
+            }
+            export::run(*effort).map(Some)
+        }
         Benchmark::Overhead(effort) => {
             if !arguments.prepared {
                 setup::ensure(&[Part::Build, Part::Test])?;
