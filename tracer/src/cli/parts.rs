@@ -1,20 +1,27 @@
 //! Builds the library's parts from command-line options.
 
+use std::env;
+
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
 use tracer::config::{
-    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, QueueDrop, SpanOptions,
+    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, PropagateOptions, QueueDrop,
+    SpanOptions,
 };
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
 use tracer::export::{self, ExportHandle, Overflow, SpanSink, SpoolSettings};
 use tracer::pipeline::Pipeline;
+use tracer::proxy::Formats;
 use tracer::proxy::redirect::{self, Rehearsal};
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
 use tracer::trace::route::RoutePattern;
 use tracer::trace::{self, SpanBuilder};
+
+/// The formats of trace context that are asked for, as all of OpenTelemetry names them.
+const PROPAGATORS: &str = "OTEL_PROPAGATORS";
 
 /// Capture options of a selection.
 pub(crate) fn capture_options(
@@ -49,6 +56,17 @@ pub(crate) fn capture_options(
         },
         redirect,
     }
+}
+
+/// How context is propagated, if it is.
+pub(crate) fn propagation(options: &PropagateOptions) -> Result<Option<redirect::Options>> {
+    let Some(mut redirect) = options.redirect() else { return Ok(None) };
+    let Formats { b3, unknown } = Formats::parse(&env::var(PROPAGATORS).unwrap_or_default())?;
+    if !unknown.is_empty() {
+        tracing::warn!(formats = unknown.join(","), "{PROPAGATORS} names what is not written");
+    }
+    redirect.heads.b3 = b3;
+    Ok(Some(redirect))
 }
 
 /// The redirect, attached and tried, if it is asked for.
@@ -133,8 +151,7 @@ pub(crate) fn exporters(options: &ExportOptions) -> Result<(SpanSink, ExportHand
         },
         ..export::Options::default()
     };
-    let (settings, warnings) =
-        export::Settings::resolve(&options, |name| std::env::var(name).ok())?;
+    let (settings, warnings) = export::Settings::resolve(&options, |name| env::var(name).ok())?;
     for warning in warnings {
         eprintln!("tracer: {warning}");
     }

@@ -58,7 +58,7 @@ fn trace(
     let selectors = target.selectors();
     let selection = Selection::new(&selectors, Pid(std::process::id()), &resolver)?;
     let stop = stop_signal()?;
-    let redirect = propagate.redirect();
+    let redirect = parts::propagation(propagate)?;
     let chosen = propagate.executables().into_iter().map(|glob| ExecutableGlob::parse(&glob));
     let chosen: Vec<ExecutableGlob> = chosen.collect::<Result<_, _>>()?;
     let redirecting = redirect.as_ref().map(|_| Redirecting { only_chosen: !chosen.is_empty() });
