@@ -28,3 +28,4 @@ pub use formats::{Formats, NoFormat};
 pub use forwarder::{Accepted, Forwarder, OpenSocket, Options, SameNamespace};
 pub use heads::B3;
 pub use linked::Linked;
+use pipes::{MOST as MOST_PIPES, limit as limit_pipes};

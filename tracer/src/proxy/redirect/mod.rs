@@ -11,6 +11,7 @@
 
 mod attachment;
 mod covered;
+mod descriptors;
 mod namespace;
 mod rehearsal;
 mod scope;

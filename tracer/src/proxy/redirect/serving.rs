@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -24,21 +23,18 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::covered::{CoverError, Covered, NamespaceCounters, Opened};
+use super::descriptors::Shares;
 use super::namespace::{Home, Namespace};
 use super::{Options, Permit, Upstream};
 use crate::capture::{BEAT, Netns, Redirect, RedirectCounters};
 use crate::event::Pid;
-use crate::proxy::{Accepted, Captured, Contexts, Forwarder};
+use crate::proxy::{Accepted, Captured, Contexts, Forwarder, limit_pipes};
 use crate::target::ExecutableGlob;
 
 /// How often the agent says that it accepts.
 const PULSE: Duration = Duration::from_nanos(BEAT.as_nanos() as u64 / 5);
 /// Pulses between looks at namespaces.
 const LOOK: u32 = 5;
-/// Descriptors of a connection: both ends, and a pipe each way.
-const DESCRIPTORS: u64 = 6;
-/// Descriptors for all else.
-const OTHER_DESCRIPTORS: u64 = 512;
 /// Pause in accepting when there are no descriptors left.
 const STARVED: Duration = Duration::from_secs(1);
 /// Time without a new connection after which none is on its way any more.
@@ -231,10 +227,21 @@ impl Serving {
         contexts: Arc<dyn Contexts>,
     ) -> Result<Rc<Self>, StartError> {
         let home = Home::find().map_err(|error| StartError::Home(error.to_string()))?;
-        let options = Options { max_connections: served(options.max_connections), ..options };
+        let wanted = options.max_connections;
+        let shares = Shares::take(wanted);
+        if shares.connections < wanted {
+            tracing::warn!(
+                possible = shares.connections,
+                wanted,
+                "the limit of open files allows fewer connections through the proxy than \
+                 --propagate-max-connections; further ones go straight"
+            );
+        }
+        limit_pipes(shares.pipes);
+        let options = Options { max_connections: shares.connections, ..options };
         let serving = Rc::new(Self {
             redirect: RefCell::new(redirect),
-            covered: RefCell::new(Covered::new(home)),
+            covered: RefCell::new(Covered::new(home, shares.queue)),
             accepting: RefCell::default(),
             forwarder: Forwarder::new(contexts, options.heads),
             options,
@@ -412,25 +419,6 @@ impl Serving {
         report.namespaces = self.covered.borrow().counters();
         report
     }
-}
-
-/// How many connections can be served with the descriptors that the agent may have, `wanted` at
-/// most. Takes as many as it may.
-fn served(wanted: usize) -> usize {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: maximum, maximum };
-    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { maximum } else { current };
-    let Some(limit) = limit else { return wanted };
-    let possible = (limit.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS) as usize;
-    if possible < wanted {
-        tracing::warn!(
-            possible,
-            wanted,
-            "the limit of open files allows fewer connections through the proxy than \
-             --propagate-max-connections; further ones go straight"
-        );
-    }
-    possible.min(wanted)
 }
 
 /// Whether an error of `accept` is that of the connection, which is gone, and not of the agent.
