@@ -13,10 +13,8 @@ use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tracer_tests::service::Nginx;
-use tracer_tests::wire::{self, hang, say, send, until};
 use tracer_tests::{
-    Agent, AgentOptions, Backend, Background, Cgroup, Launcher, Mirror, Namespace, Service, layout,
-    wait,
+    Agent, AgentOptions, Backend, Background, Cgroup, Launcher, Mirror, Service, layout,
 };
 
 /// Connections of wrk.
@@ -370,39 +368,4 @@ fn ends_that_break_off_or_say_nothing() -> Result<()> {
     assert!(propagation["accepted"].as_u64() > Some(7 * 256), "{propagation}");
     assert_eq!(propagation["cut"], 0, "{propagation}");
     Ok(())
-}
-
-/// Protects: a client that is gone, of a server that neither answers nor ends, does not keep its
-/// place in the agent: the kernel knows that it is gone, and the agent asks it.
-#[test]
-fn clients_that_are_gone_leave_nothing_behind() -> Result<()> {
-    let namespace = Namespace::new()?;
-    namespace.in_it(|| {
-        for name in ["tcp_fin_timeout", "tcp_keepalive_time", "tcp_keepalive_intvl"] {
-            fs::write(format!("/proc/sys/net/ipv4/{name}"), "1")?;
-        }
-        Ok(())
-    })?;
-    let mut launcher = Launcher::start_in(&namespace)?;
-    let options = AgentOptions::new(Backend::Auto).pid(launcher.pid()).propagate();
-    let agent = options.inside(&namespace).start()?;
-    let server = wire::serve(&mut launcher, &[until("you?"), say("heard"), hang()])?;
-    let before = sockets(agent.pid())?;
-    wire::call(&mut launcher, server.port, &[send("are you?")])?;
-    server.process.wait_for("hanging")?;
-    wait::until("the agent to let go of the connection", || {
-        Ok((sockets(agent.pid())? == before).then_some(()))
-    })?;
-    server.process.signal(Signal::KILL)?;
-    launcher.wait(&server.process)?;
-    assert_eq!(propagation(agent)?["accepted"], 1);
-    Ok(())
-}
-
-fn sockets(pid: u32) -> Result<usize> {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
-    let is_socket = |entry: &fs::DirEntry| {
-        fs::read_link(entry.path()).is_ok_and(|it| it.to_string_lossy().starts_with("socket:"))
-    };
-    Ok(descriptors.filter(is_socket).count())
 }

@@ -1,5 +1,5 @@
 //! `--propagate proxy` and protocols that are no HTTP: real servers and clients work as without the
-//! agent, and each of their connections is a tunnel.
+//! agent, each of their connections is a tunnel, and none outlives its ends.
 
 use std::fmt::Debug;
 use std::fs;
@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use tracer_tests::service::Nginx;
-use tracer_tests::wire::{end, play, send, shutdown, until};
-use tracer_tests::{AgentOptions, Backend, Launcher, Service, layout};
+use tracer_tests::wire::{self, end, hang, play, send, shutdown, until};
+use tracer_tests::{AgentOptions, Backend, Launcher, Namespace, Service, layout, wait};
 
 /// Bytes of what is transferred at once, beside small things.
 const LARGE: usize = 4 << 20;
@@ -163,7 +164,7 @@ fn redis() -> Result<()> {
             run(launcher, &[&cli[..], &["publish", "news", "extra"]].concat())?,
         ];
         listening.wait_for("extra")?;
-        listening.signal(rustix::process::Signal::KILL)?;
+        listening.signal(Signal::KILL)?;
         launcher.wait(&listening)?;
         Ok(answers)
     })?;
@@ -290,4 +291,39 @@ fn half_closes() -> Result<()> {
         play(launcher, &server, &[end(), send(&long), send("done"), shutdown()])?;
         Ok(())
     })
+}
+
+/// Protects: a client that is gone, of a server that neither answers nor ends, does not keep its
+/// place in the agent: the kernel knows that it is gone, and the agent asks it.
+#[test]
+fn clients_that_are_gone_leave_nothing_behind() -> Result<()> {
+    let namespace = Namespace::new()?;
+    namespace.in_it(|| {
+        for name in ["tcp_fin_timeout", "tcp_keepalive_time", "tcp_keepalive_intvl"] {
+            fs::write(format!("/proc/sys/net/ipv4/{name}"), "1")?;
+        }
+        Ok(())
+    })?;
+    let mut launcher = Launcher::start_in(&namespace)?;
+    let options = AgentOptions::new(Backend::Auto).pid(launcher.pid()).propagate();
+    let agent = options.inside(&namespace).start()?;
+    let server = wire::serve(&mut launcher, &[until("you?"), hang()])?;
+    let before = sockets(agent.pid())?;
+    wire::call(&mut launcher, server.port, &[send("are you?")])?;
+    server.process.wait_for("hanging")?;
+    wait::until("the agent to let go of the connection", || {
+        Ok((sockets(agent.pid())? == before).then_some(()))
+    })?;
+    server.process.signal(Signal::KILL)?;
+    launcher.wait(&server.process)?;
+    assert_eq!(agent.stop()?.report.json["propagation"]["accepted"], 1);
+    Ok(())
+}
+
+fn sockets(pid: u32) -> Result<usize> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+    let is_socket = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|it| it.to_string_lossy().starts_with("socket:"))
+    };
+    Ok(descriptors.filter(is_socket).count())
 }
