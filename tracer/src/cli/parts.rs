@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
 use tracer::config::{
-    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, QueueDrop, SpanOptions,
+    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, QueueDrop, SamplingOptions,
+    SpanOptions,
 };
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
@@ -11,6 +12,7 @@ use tracer::exchange::HeaderInterest;
 use tracer::export::{self, ExportHandle, Overflow, SpanSink, SpoolSettings};
 use tracer::pipeline::Pipeline;
 use tracer::proxy::redirect::{self, Rehearsal};
+use tracer::sampling::{Samplers, tail};
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
 use tracer::trace::route::RoutePattern;
@@ -80,6 +82,7 @@ pub(crate) fn redirect(
 pub(crate) fn pipeline(
     spans: &SpanOptions,
     links: &LinkOptions,
+    (samplers, tail): (Samplers, Option<tail::Options>),
     max_connections: usize,
     processes: Processes,
     clock: ClockOffset,
@@ -107,7 +110,18 @@ pub(crate) fn pipeline(
     );
     let connections =
         Connections::new(conn::Options { max_connections, interest, ..conn::Options::default() });
-    Ok(Pipeline::new(connections, processes, links.options(), builder, IdSource::random()))
+    let ids = IdSource::random();
+    let pipeline = Pipeline::new(connections, processes, links.options(), builder, ids);
+    Ok(pipeline.sampled(samplers, tail))
+}
+
+/// Who decides which traces are exported. Warnings about the environment go to standard error.
+pub(crate) fn sampling(options: &SamplingOptions) -> (Samplers, Option<tail::Options>) {
+    let (warnings, samplers) = options.samplers(|name| std::env::var(name).ok());
+    for warning in warnings {
+        eprintln!("tracer: {warning}");
+    }
+    (samplers, options.tail())
 }
 
 /// The exporters, started. Warnings about the environment go to standard error.

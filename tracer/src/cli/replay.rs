@@ -33,6 +33,7 @@ pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     let mut pipeline = parts::pipeline(
         &options.span,
         &options.link,
+        parts::sampling(&options.sampling),
         MAX_CONNECTIONS,
         Processes::replayed(),
         clock,

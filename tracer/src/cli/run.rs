@@ -19,6 +19,7 @@ use tracer::propagation;
 use tracer::proxy::Linked;
 use tracer::proxy::redirect::Proxy;
 use tracer::recording::{Header, Writer, create};
+use tracer::sampling::{Samplers, tail};
 use tracer::target::{ExecutableGlob, Processes, Resolver, Selection};
 
 use super::parts;
@@ -29,8 +30,9 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
     let clock = Capture::clock_offset();
-    let RunOptions { target, capture, link, propagate, span, export } = options;
-    trace(target, capture, propagate, (link, span), export, clock, None)
+    let RunOptions { target, capture, link, propagate, span, sampling, export } = options;
+    let sampling = parts::sampling(sampling);
+    trace(target, capture, propagate, (link, span), sampling, export, clock, None)
 }
 
 pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
@@ -42,7 +44,10 @@ pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
     let spans = (&LinkOptions::default(), &SpanOptions::default());
     let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
     let propagate = PropagateOptions::default();
-    trace(&options.target, &options.capture, &propagate, spans, &export, clock, Some(log))
+    let (target, capture) = (&options.target, &options.capture);
+    // What is recorded is sampled when it is replayed.
+    let everything = (Samplers::default(), None);
+    trace(target, capture, &propagate, spans, everything, &export, clock, Some(log))
 }
 
 fn trace(
@@ -50,6 +55,7 @@ fn trace(
     capture: &CaptureOptions,
     propagate: &PropagateOptions,
     (links, spans): (&LinkOptions, &SpanOptions),
+    (samplers, tail): (Samplers, Option<tail::Options>),
     export: &ExportOptions,
     clock: ClockOffset,
     log: Option<Recorder>,
@@ -58,7 +64,8 @@ fn trace(
     let selectors = target.selectors();
     let selection = Selection::new(&selectors, Pid(std::process::id()), &resolver)?;
     let stop = stop_signal()?;
-    let redirect = propagate.redirect();
+    let roots = samplers.otherwise;
+    let redirect = propagate.redirect(roots);
     let chosen = propagate.executables().into_iter().map(|glob| ExecutableGlob::parse(&glob));
     let chosen: Vec<ExecutableGlob> = chosen.collect::<Result<_, _>>()?;
     let redirecting = redirect.as_ref().map(|_| Redirecting { only_chosen: !chosen.is_empty() });
@@ -68,6 +75,7 @@ fn trace(
     let pipeline = parts::pipeline(
         spans,
         links,
+        (samplers, tail),
         capture.max_connections.count() as usize,
         Processes::live(Arc::clone(&resolver)),
         clock,
@@ -83,7 +91,7 @@ fn trace(
     if let Some((options, attached)) = redirect.zip(attached) {
         end = Arc::new(AtomicBool::new(false));
         let (inquirer, answering) = propagation::open().context("cannot start the proxy")?;
-        let contexts = Arc::new(Linked::new(inquirer));
+        let contexts = Arc::new(Linked::new(inquirer, roots));
         proxy = Some(Proxy::start(attached, options, contexts, stop, Arc::clone(&end))?);
         desk = Some(answering);
     }

@@ -10,6 +10,7 @@ mod capture;
 mod export;
 mod link;
 mod propagate;
+mod sampling;
 mod span;
 mod target;
 
@@ -22,6 +23,7 @@ pub use capture::{Backend, CaptureOptions, ConnectionLimit, MessageBudget, Optio
 pub use export::{ExportOptions, QueueDrop};
 pub use link::LinkOptions;
 pub use propagate::{Propagate, PropagateOptions};
+pub use sampling::{SampleRule, SampleRuleError, SamplingOptions};
 pub use span::SpanOptions;
 pub use target::{TargetOptionError, TargetOptions};
 
@@ -75,6 +77,9 @@ pub struct RunOptions {
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,
+    /// Which traces are exported.
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
     /// Where spans go.
     #[command(flatten)]
     pub export: ExportOptions,
@@ -124,6 +129,9 @@ pub struct ReplayOptions {
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,
+    /// Which traces are exported.
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
     /// Where spans go.
     #[command(flatten)]
     pub export: ExportOptions,

@@ -41,6 +41,7 @@ fn no_options_are_the_defaults() {
     assert_eq!(parsed.capture, default.capture);
     assert_eq!(parsed.target, default.target);
     assert_eq!(parsed.span, default.span);
+    assert_eq!(parsed.sampling, default.sampling);
     assert_eq!(parsed.export, default.export);
     assert_eq!(parsed.capture.ring_size.bytes(), 4 << 20);
     assert_eq!(parsed.span.redacted_query_keys(), None);

@@ -136,6 +136,19 @@ impl Connection {
         }
     }
 
+    /// Has nothing more be known of the connection.
+    pub(super) fn dismiss(
+        &mut self,
+        conn: ConnId,
+        shared: &mut Shared,
+        out: &mut Vec<Observation>,
+    ) {
+        if !matches!(self.stage, Stage::Ignored) {
+            self.abandon(conn, LossReason::Unsampled, shared, out);
+            self.ignore(conn, out);
+        }
+    }
+
     /// Gives up the connection while its socket lives on.
     pub(super) fn evict(&mut self, conn: ConnId, shared: &mut Shared, out: &mut Vec<Observation>) {
         if matches!(self.stage, Stage::Ignored) {

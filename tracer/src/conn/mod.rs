@@ -109,6 +109,13 @@ impl Connections {
         }
     }
 
+    /// Gives up a connection of which nothing more is to be known, while its socket lives on.
+    pub fn dismiss(&mut self, conn: ConnId, out: &mut Vec<Observation>) {
+        if let Some(connection) = self.table.get(conn) {
+            connection.dismiss(conn, &mut self.shared, out);
+        }
+    }
+
     /// Gives up exchanges of connections that fell silent.
     pub fn on_tick(&mut self, now: KernelTime, out: &mut Vec<Observation>) {
         if now.nanos_since(self.last_expiry) < EXPIRY_INTERVAL {

@@ -9,8 +9,7 @@ mod choice;
 pub mod console;
 mod file;
 #[cfg(test)]
-mod fixtures;
-mod footprint;
+pub(crate) mod fixtures;
 mod ledger;
 mod log_limit;
 mod otlp;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::footprint::footprint;
 use super::ledger::{DropReason, Ledger};
 use crate::trace::Span;
 
@@ -24,7 +23,7 @@ pub(super) struct Submission {
 impl Submission {
     /// Measures the spans once for all queues.
     pub(super) fn share(spans: Vec<Span>) -> Arc<Self> {
-        let sizes: Vec<_> = spans.iter().map(footprint).collect();
+        let sizes: Vec<_> = spans.iter().map(Span::footprint).collect();
         let bytes = sizes.iter().sum();
         Arc::new(Self { spans, sizes, bytes })
     }

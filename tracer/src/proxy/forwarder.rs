@@ -25,6 +25,7 @@ use super::counts::{Counts, Event};
 use super::heads::B3;
 use super::inspect::Talk;
 use super::relay;
+use crate::sampling::Sampler;
 use crate::trace::context::IdSource;
 
 /// How often a busy connection is looked at while the agent waits to end.
@@ -74,11 +75,14 @@ pub struct Options {
     pub deadline: Duration,
     /// B3 fields that are written beside `traceparent` even where none stood before.
     pub b3: B3,
+    /// Decides on traces that begin because no context came in time.
+    pub roots: Sampler,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { deadline: Duration::from_millis(2), b3: B3::default() }
+        let (deadline, b3, roots) = (Duration::from_millis(2), B3::default(), Sampler::default());
+        Self { deadline, b3, roots }
     }
 }
 
@@ -101,7 +105,7 @@ pub(super) struct Inner {
 impl Forwarder {
     /// A forwarder that asks `contexts`.
     pub fn new(contexts: Arc<dyn Contexts>, options: Options) -> Self {
-        let fallback = NewRoots::new(IdSource::random());
+        let fallback = NewRoots::new(IdSource::random(), options.roots);
         Self(Arc::new(Inner { contexts, fallback, options, counts: Counts::default() }))
     }
 

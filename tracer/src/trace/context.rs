@@ -11,6 +11,7 @@ mod w3c;
 use std::fmt;
 
 pub use id_source::IdSource;
+use smol_str::SmolStr;
 
 use crate::exchange::Field;
 
@@ -44,6 +45,12 @@ impl TraceFlags {
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+
+    /// These flags with those of `other` cleared.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
 }
 
 impl std::ops::BitOr for TraceFlags {
@@ -56,7 +63,7 @@ impl std::ops::BitOr for TraceFlags {
 
 /// A validated `tracestate` header value; empty when there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TraceState(pub Box<str>);
+pub struct TraceState(pub SmolStr);
 
 /// The context that a request carried: its sender's span is the remote parent.
 #[derive(Clone, Debug, PartialEq, Eq)]

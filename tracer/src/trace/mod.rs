@@ -4,6 +4,7 @@
 //! sockets, processes beyond their [`Resource`], or export formats.
 
 pub mod context;
+mod footprint;
 mod http;
 mod redact;
 mod resource;

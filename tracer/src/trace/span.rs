@@ -85,3 +85,14 @@ pub struct Span {
     /// The process that did it.
     pub resource: Arc<Resource>,
 }
+
+impl Span {
+    /// The value of an attribute that is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let attribute = self.attributes.iter().find(|(known, _)| known == name);
+        attribute.and_then(|(_, value)| match value {
+            Value::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+}

@@ -42,6 +42,12 @@ pub enum RouteError {
     MixedSegment(String, String),
 }
 
+impl std::fmt::Display for RoutePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl RoutePattern {
     /// The route as the user wrote it.
     pub fn as_str(&self) -> &str {
