@@ -20,6 +20,7 @@ pub mod propagation;
 pub mod protocol;
 pub mod proxy;
 pub mod recording;
+pub mod redact;
 pub mod sampling;
 pub mod target;
 pub mod telemetry;

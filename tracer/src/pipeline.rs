@@ -14,6 +14,7 @@ use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
 use crate::exchange::{Exchange, ExchangeId, Role};
 use crate::link::{self, Began, Committed, Linker, Placed, Tally};
 use crate::protocol::{LossReason, Observation, Verdict};
+use crate::redact;
 use crate::sampling::tail::{self, TailSampler};
 use crate::sampling::{Sampler, Samplers};
 use crate::target::{Process, ProcessCounts, Processes};
@@ -204,6 +205,16 @@ impl Pipeline {
     /// What became of traces after they were over, if that was looked at.
     pub fn tail_counts(&self) -> Option<tail::Counts> {
         self.tail.as_ref().map(|tail| tail.counts())
+    }
+
+    /// How often a request had an inferred route beyond those that its service may have.
+    pub fn routes_overflowed(&self) -> u64 {
+        self.spans.routes_overflowed()
+    }
+
+    /// What was left out of spans.
+    pub fn redacted(&self) -> redact::Counts {
+        self.spans.redacted()
     }
 
     /// What happened to connections as such.

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
 use tracer::config::{
-    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, QueueDrop, SamplingOptions,
-    SpanOptions,
+    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, QueueDrop, RedactOptions,
+    SamplingOptions, SpanOptions,
 };
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
@@ -12,6 +12,7 @@ use tracer::exchange::HeaderInterest;
 use tracer::export::{self, ExportHandle, Overflow, SpanSink, SpoolSettings};
 use tracer::pipeline::Pipeline;
 use tracer::proxy::redirect::{self, Rehearsal};
+use tracer::redact;
 use tracer::sampling::{Samplers, tail};
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
@@ -80,7 +81,7 @@ pub(crate) fn redirect(
 
 /// The sans-IO core.
 pub(crate) fn pipeline(
-    spans: &SpanOptions,
+    (spans, redaction): (&SpanOptions, redact::Options),
     links: &LinkOptions,
     (samplers, tail): (Samplers, Option<tail::Options>),
     max_connections: usize,
@@ -101,9 +102,9 @@ pub(crate) fn pipeline(
     let builder = SpanBuilder::new(
         trace::SpanOptions {
             routes,
-            infer_routes: spans.route_heuristic,
+            infer_routes: spans.route_heuristic.then_some(spans.max_routes),
             captured_headers: interest.clone(),
-            sensitive_query_keys: spans.redacted_query_keys(),
+            redaction,
             known_methods: None,
         },
         clock,
@@ -113,6 +114,15 @@ pub(crate) fn pipeline(
     let ids = IdSource::random();
     let pipeline = Pipeline::new(connections, processes, links.options(), builder, ids);
     Ok(pipeline.sampled(samplers, tail))
+}
+
+/// What spans must not say. Warnings about the environment go to standard error.
+pub(crate) fn redaction(options: &RedactOptions) -> redact::Options {
+    let (warnings, options) = options.options(|name| std::env::var(name).ok());
+    for warning in warnings {
+        eprintln!("tracer: {warning}");
+    }
+    options
 }
 
 /// Who decides which traces are exported. Warnings about the environment go to standard error.

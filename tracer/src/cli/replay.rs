@@ -31,7 +31,7 @@ pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     let mut reader = Reader::new(BufReader::new(file)).with_context(|| path.to_string())?;
     let clock = reader.header().clock;
     let mut pipeline = parts::pipeline(
-        &options.span,
+        (&options.span, parts::redaction(&options.redact)),
         &options.link,
         parts::sampling(&options.sampling),
         MAX_CONNECTIONS,

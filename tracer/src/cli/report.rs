@@ -10,6 +10,7 @@ use tracer::link::{self, Tally};
 use tracer::pipeline::Pipeline;
 use tracer::propagation;
 use tracer::proxy::redirect::ProxyReport;
+use tracer::redact;
 use tracer::sampling::tail;
 
 /// Marks the line that programs read.
@@ -45,6 +46,11 @@ pub(crate) struct Report {
     /// What became of traces when they were over, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     tail: Option<tail::Counts>,
+    /// What was left out of spans.
+    redacted: redact::Counts,
+    /// Spans whose route was reported as `_OTHER` because their service has too many.
+    #[serde(skip_serializing_if = "is_zero")]
+    routes_overflowed: u64,
     /// Exchanges that happened and are not among the spans, by reason.
     losses: BTreeMap<&'static str, u64>,
     /// Spans by service and by what decided their parent.
@@ -117,6 +123,8 @@ impl Report {
             unsampled: unsampled(core.unsampled, pipeline.tail_counts().as_ref()),
             unsampled_connections: core.unsampled_connections,
             tail: pipeline.tail_counts(),
+            redacted: pipeline.redacted(),
+            routes_overflowed: pipeline.routes_overflowed(),
             losses,
             links: pipeline.links().clone(),
             link_limits: pipeline.link_counts(),

@@ -19,6 +19,7 @@ use tracer::propagation;
 use tracer::proxy::Linked;
 use tracer::proxy::redirect::Proxy;
 use tracer::recording::{Header, Writer, create};
+use tracer::redact;
 use tracer::sampling::{Samplers, tail};
 use tracer::target::{ExecutableGlob, Processes, Resolver, Selection};
 
@@ -30,8 +31,9 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
     let clock = Capture::clock_offset();
-    let RunOptions { target, capture, link, propagate, span, sampling, export } = options;
+    let RunOptions { target, capture, link, propagate, span, redact, sampling, export } = options;
     let sampling = parts::sampling(sampling);
+    let span = (span, parts::redaction(redact));
     trace(target, capture, propagate, (link, span), sampling, export, clock, None)
 }
 
@@ -41,7 +43,8 @@ pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
     let file = create(&options.file)
         .with_context(|| format!("cannot create {}", options.file.display()))?;
     let log = Writer::new(file, &header)?;
-    let spans = (&LinkOptions::default(), &SpanOptions::default());
+    let spans = SpanOptions::default();
+    let spans = (&LinkOptions::default(), (&spans, redact::Options::default()));
     let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
     let propagate = PropagateOptions::default();
     let (target, capture) = (&options.target, &options.capture);
@@ -54,7 +57,7 @@ fn trace(
     target: &TargetOptions,
     capture: &CaptureOptions,
     propagate: &PropagateOptions,
-    (links, spans): (&LinkOptions, &SpanOptions),
+    (links, spans): (&LinkOptions, (&SpanOptions, redact::Options)),
     (samplers, tail): (Samplers, Option<tail::Options>),
     export: &ExportOptions,
     clock: ClockOffset,

@@ -10,6 +10,7 @@ mod capture;
 mod export;
 mod link;
 mod propagate;
+mod redact;
 mod sampling;
 mod span;
 mod target;
@@ -23,6 +24,7 @@ pub use capture::{Backend, CaptureOptions, ConnectionLimit, MessageBudget, Optio
 pub use export::{ExportOptions, QueueDrop};
 pub use link::LinkOptions;
 pub use propagate::{Propagate, PropagateOptions};
+pub use redact::RedactOptions;
 pub use sampling::{SampleRule, SampleRuleError, SamplingOptions};
 pub use span::SpanOptions;
 pub use target::{TargetOptionError, TargetOptions};
@@ -77,6 +79,9 @@ pub struct RunOptions {
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,
+    /// What spans must not say.
+    #[command(flatten)]
+    pub redact: RedactOptions,
     /// Which traces are exported.
     #[command(flatten)]
     pub sampling: SamplingOptions,
@@ -129,6 +134,9 @@ pub struct ReplayOptions {
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,
+    /// What spans must not say.
+    #[command(flatten)]
+    pub redact: RedactOptions,
     /// Which traces are exported.
     #[command(flatten)]
     pub sampling: SamplingOptions,

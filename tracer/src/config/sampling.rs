@@ -16,8 +16,8 @@ pub struct SamplingOptions {
     /// Traces to record of those that begin here, `10%`; or of those that begin at a service,
     /// `SERVICE=10%`; may be repeated, the first that matches counts. `SERVICE=off` records nothing
     /// of it. Also names of OTEL_TRACES_SAMPLER, which counts without this; docs/sampling.md
-    #[arg(long = "sample", env = "TRACER_SAMPLE", value_delimiter = ',', value_name = "RULE")]
-    pub rules: Vec<SampleRule>,
+    #[arg(long, env = "TRACER_SAMPLE", value_delimiter = ',', value_name = "RULE")]
+    pub sample: Vec<SampleRule>,
     /// Of the traces recorded, export only those that this policy keeps once they are over, like
     /// 'error or latency>1s or probability 1%'
     #[arg(long, env = "TRACER_TAIL", value_name = "POLICY")]
@@ -97,16 +97,16 @@ impl SamplingOptions {
         &self,
         environment: impl Fn(&str) -> Option<String>,
     ) -> (Vec<String>, Samplers) {
-        let of_all = self.rules.iter().position(|rule| rule.service.is_none());
+        let of_all = self.sample.iter().position(|rule| rule.service.is_none());
         let (warnings, otherwise) = match of_all {
-            Some(at) => (Vec::new(), self.rules[at].sampler),
+            Some(at) => (Vec::new(), self.sample[at].sampler),
             None => Sampler::from_environment(
                 environment("OTEL_TRACES_SAMPLER").as_deref(),
                 environment("OTEL_TRACES_SAMPLER_ARG").as_deref(),
             ),
         };
         // What is for all ends the list: nothing after it counts.
-        let rules = self.rules[..of_all.unwrap_or(self.rules.len())].iter();
+        let rules = self.sample[..of_all.unwrap_or(self.sample.len())].iter();
         let rules = rules.filter_map(|rule| Some((rule.service.clone()?, rule.sampler)));
         (warnings, Samplers { rules: rules.collect(), otherwise })
     }
@@ -128,7 +128,7 @@ impl SamplingOptions {
 impl Default for SamplingOptions {
     fn default() -> Self {
         Self {
-            rules: Vec::new(),
+            sample: Vec::new(),
             tail: None,
             tail_wait: WAIT.into(),
             tail_longest_wait: LONGEST_WAIT.into(),
@@ -145,8 +145,8 @@ mod tests {
     use super::*;
 
     fn samplers(rules: &[&str], sampler: Option<&str>) -> (usize, Samplers) {
-        let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
-        let options = SamplingOptions { rules, ..SamplingOptions::default() };
+        let sample = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        let options = SamplingOptions { sample, ..SamplingOptions::default() };
         let environment = |name: &str| {
             let value = if name == "OTEL_TRACES_SAMPLER" { sampler } else { None };
             value.map(str::to_owned)

@@ -31,7 +31,9 @@ pub(crate) fn span(start: u64) -> Span {
         end: start + 1,
         status: Status::Unset,
         attributes: Vec::new(),
+        dropped_attributes: 0,
         links: Vec::new(),
+        dropped_links: 0,
         resource: resource(1, "shop"),
     }
 }

@@ -6,14 +6,12 @@
 pub mod context;
 mod footprint;
 mod http;
-mod redact;
 mod resource;
 pub mod route;
 pub mod semconv;
 mod span;
 
 pub use http::{SpanBuilder, SpanOptions};
-pub use redact::Redaction;
 pub use resource::{Resource, ResourceId};
 pub use route::{RouteError, RoutePattern};
 pub use span::{Link, Span, SpanKind, Status, Value};

@@ -89,7 +89,7 @@ mod tests {
         for (unit, spans, expected) in [(RateUnit::Traces, 4, 100.0), (RateUnit::Spans, 4, 25.0)] {
             let mut rate = Rate::new(100.0, unit);
             let burst = kept(&mut rate, spans, 1_000, 0, 10);
-            assert!(burst < 18.0 * expected, "{unit}: {burst}");
+            assert!(burst < 20.0 * expected, "{unit}: {burst}");
             let steady = kept(&mut rate, spans, 1_000, 10_000_000_000, 10) / 10.0;
             assert!((steady / expected - 1.0).abs() < 0.02, "{unit}: {steady}");
             let faster = kept(&mut rate, spans, 10_000, 20_000_000_000, 10) / 10.0;
