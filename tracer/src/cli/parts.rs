@@ -79,15 +79,41 @@ pub(crate) fn redirect(
     attached().map(Some).context("--propagate proxy cannot keep its promises here")
 }
 
+/// What of the configuration the sans-IO core is made of.
+pub(crate) struct Core<'a> {
+    pub(crate) links: &'a LinkOptions,
+    pub(crate) spans: &'a SpanOptions,
+    pub(crate) redaction: redact::Options,
+    pub(crate) samplers: Samplers,
+    pub(crate) tail: Option<tail::Options>,
+}
+
+impl<'a> Core<'a> {
+    /// Reads what the environment says of it, too; warnings about that go to standard error.
+    pub(crate) fn of(
+        links: &'a LinkOptions,
+        spans: &'a SpanOptions,
+        redact: &RedactOptions,
+        sampling: &SamplingOptions,
+    ) -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
+        let (warnings, redaction) = redact.options(variable);
+        let (further, samplers) = sampling.samplers(variable);
+        for warning in warnings.into_iter().chain(further) {
+            eprintln!("tracer: {warning}");
+        }
+        Self { links, spans, redaction, samplers, tail: sampling.tail() }
+    }
+}
+
 /// The sans-IO core.
 pub(crate) fn pipeline(
-    (spans, redaction): (&SpanOptions, redact::Options),
-    links: &LinkOptions,
-    (samplers, tail): (Samplers, Option<tail::Options>),
+    core: Core<'_>,
     max_connections: usize,
     processes: Processes,
     clock: ClockOffset,
 ) -> Result<Pipeline> {
+    let Core { links, spans, redaction, samplers, tail } = core;
     let interest = HeaderInterest {
         request: spans.request_headers.iter().map(ToString::to_string).collect(),
         response: spans.response_headers.iter().map(ToString::to_string).collect(),
@@ -114,24 +140,6 @@ pub(crate) fn pipeline(
     let ids = IdSource::random();
     let pipeline = Pipeline::new(connections, processes, links.options(), builder, ids);
     Ok(pipeline.sampled(samplers, tail))
-}
-
-/// What spans must not say. Warnings about the environment go to standard error.
-pub(crate) fn redaction(options: &RedactOptions) -> redact::Options {
-    let (warnings, options) = options.options(|name| std::env::var(name).ok());
-    for warning in warnings {
-        eprintln!("tracer: {warning}");
-    }
-    options
-}
-
-/// Who decides which traces are exported. Warnings about the environment go to standard error.
-pub(crate) fn sampling(options: &SamplingOptions) -> (Samplers, Option<tail::Options>) {
-    let (warnings, samplers) = options.samplers(|name| std::env::var(name).ok());
-    for warning in warnings {
-        eprintln!("tracer: {warning}");
-    }
-    (samplers, options.tail())
 }
 
 /// The exporters, started. Warnings about the environment go to standard error.

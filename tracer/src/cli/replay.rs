@@ -30,14 +30,9 @@ pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     let file = File::open(&options.file).with_context(|| format!("cannot open {path}"))?;
     let mut reader = Reader::new(BufReader::new(file)).with_context(|| path.to_string())?;
     let clock = reader.header().clock;
-    let mut pipeline = parts::pipeline(
-        (&options.span, parts::redaction(&options.redact)),
-        &options.link,
-        parts::sampling(&options.sampling),
-        MAX_CONNECTIONS,
-        Processes::replayed(),
-        clock,
-    )?;
+    let ReplayOptions { link, span, redact, sampling, .. } = options;
+    let core = parts::Core::of(link, span, redact, sampling);
+    let mut pipeline = parts::pipeline(core, MAX_CONNECTIONS, Processes::replayed(), clock)?;
     let (sink, exporters) = parts::exporters(&options.export)?;
 
     let mut outputs = Vec::new();

@@ -20,7 +20,7 @@ use tracer::proxy::Linked;
 use tracer::proxy::redirect::Proxy;
 use tracer::recording::{Header, Writer, create};
 use tracer::redact;
-use tracer::sampling::{Samplers, tail};
+use tracer::sampling::Samplers;
 use tracer::target::{ExecutableGlob, Processes, Resolver, Selection};
 
 use super::parts;
@@ -32,9 +32,8 @@ const FLUSH: Duration = Duration::from_secs(5);
 pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
     let clock = Capture::clock_offset();
     let RunOptions { target, capture, link, propagate, span, redact, sampling, export } = options;
-    let sampling = parts::sampling(sampling);
-    let span = (span, parts::redaction(redact));
-    trace(target, capture, propagate, (link, span), sampling, export, clock, None)
+    let core = parts::Core::of(link, span, redact, sampling);
+    trace(target, capture, propagate, core, export, clock, None)
 }
 
 pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
@@ -43,22 +42,25 @@ pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
     let file = create(&options.file)
         .with_context(|| format!("cannot create {}", options.file.display()))?;
     let log = Writer::new(file, &header)?;
-    let spans = SpanOptions::default();
-    let spans = (&LinkOptions::default(), (&spans, redact::Options::default()));
+    // What is recorded is sampled and redacted when it is replayed.
+    let core = parts::Core {
+        links: &LinkOptions::default(),
+        spans: &SpanOptions::default(),
+        redaction: redact::Options::default(),
+        samplers: Samplers::default(),
+        tail: None,
+    };
     let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
     let propagate = PropagateOptions::default();
     let (target, capture) = (&options.target, &options.capture);
-    // What is recorded is sampled when it is replayed.
-    let everything = (Samplers::default(), None);
-    trace(target, capture, &propagate, spans, everything, &export, clock, Some(log))
+    trace(target, capture, &propagate, core, &export, clock, Some(log))
 }
 
 fn trace(
     target: &TargetOptions,
     capture: &CaptureOptions,
     propagate: &PropagateOptions,
-    (links, spans): (&LinkOptions, (&SpanOptions, redact::Options)),
-    (samplers, tail): (Samplers, Option<tail::Options>),
+    core: parts::Core<'_>,
     export: &ExportOptions,
     clock: ClockOffset,
     log: Option<Recorder>,
@@ -67,7 +69,7 @@ fn trace(
     let selectors = target.selectors();
     let selection = Selection::new(&selectors, Pid(std::process::id()), &resolver)?;
     let stop = stop_signal()?;
-    let roots = samplers.otherwise;
+    let roots = core.samplers.otherwise;
     let redirect = propagate.redirect(roots);
     let chosen = propagate.executables().into_iter().map(|glob| ExecutableGlob::parse(&glob));
     let chosen: Vec<ExecutableGlob> = chosen.collect::<Result<_, _>>()?;
@@ -76,9 +78,7 @@ fn trace(
     let capture_options =
         parts::capture_options(capture, redirecting, &selectors, &selection, &resolver);
     let pipeline = parts::pipeline(
-        spans,
-        links,
-        (samplers, tail),
+        core,
         capture.max_connections.count() as usize,
         Processes::live(Arc::clone(&resolver)),
         clock,

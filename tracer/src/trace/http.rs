@@ -18,6 +18,7 @@
 //!   `server.port` of the web server's own client span are where it connects to.
 
 mod address;
+mod attributes;
 mod gateway;
 mod network;
 mod target;
@@ -31,12 +32,13 @@ use super::context::SpanContext;
 use super::resource::Resource;
 use super::route::{RoutePattern, RouteTable};
 use super::semconv::{KNOWN_METHODS, OTHER, attribute, error_type};
-use super::span::{Link, Span, SpanKind, Status, Value};
+use super::span::{Link, Span, SpanKind, Status};
 use crate::event::ClockOffset;
-use crate::exchange::{End, Exchange, Field, HeaderInterest, Outcome, Role};
+use crate::exchange::{Exchange, HeaderInterest, Outcome, Role};
 use crate::link::Origin;
 use crate::redact::{self, Redactor, split_credentials};
 use address::{Authority, Headers, unnamed_authority};
+use attributes::{Attributes, CapturedHeader};
 use target::Target;
 
 /// Attributes of a usual span, to allocate once and not more: thousands of spans wait in queues.
@@ -68,14 +70,6 @@ pub struct SpanBuilder {
     known_methods: Vec<SmolStr>,
     request_headers: Vec<CapturedHeader>,
     response_headers: Vec<CapturedHeader>,
-}
-
-#[derive(Debug)]
-struct CapturedHeader {
-    name: String,
-    attribute: String,
-    /// Its values are secrets.
-    masked: bool,
 }
 
 impl SpanBuilder {
@@ -381,52 +375,6 @@ fn error_type(exchange: &Exchange) -> Option<SmolStr> {
         (Outcome::ClosedLocally, Role::Client) => error_type::ABORTED,
     };
     Some(SmolStr::new_static(name))
-}
-
-/// The attribute list under construction; each name is added at most once.
-struct Attributes(Vec<(Cow<'static, str>, Value)>);
-
-impl Attributes {
-    fn text(&mut self, name: &'static str, value: impl Into<SmolStr>) {
-        self.0.push((Cow::Borrowed(name), Value::Text(value.into())));
-    }
-
-    fn int(&mut self, name: &'static str, value: i64) {
-        self.0.push((Cow::Borrowed(name), Value::Int(value)));
-    }
-
-    fn double(&mut self, name: &'static str, value: f64) {
-        self.0.push((Cow::Borrowed(name), Value::Double(value)));
-    }
-
-    fn address(&mut self, name: &'static str, end: &End) {
-        if let Some(address) = end.address() {
-            self.text(name, address.clone());
-        }
-    }
-
-    fn port(&mut self, name: &'static str, port: Option<u16>) {
-        if let Some(port) = port {
-            self.int(name, i64::from(port));
-        }
-    }
-
-    fn headers(&mut self, wanted: &[CapturedHeader], headers: &[Field]) {
-        for wanted in wanted {
-            let values: Vec<String> = headers
-                .iter()
-                .filter(|(name, _)| *name == wanted.name)
-                .map(
-                    |(_, value)| {
-                        if wanted.masked { redact::REDACTED.into() } else { value.to_string() }
-                    },
-                )
-                .collect();
-            if !values.is_empty() {
-                self.0.push((Cow::Owned(wanted.attribute.clone()), Value::TextList(values)));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

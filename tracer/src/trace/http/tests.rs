@@ -5,6 +5,7 @@ use crate::event::{ConnId, Endpoint, KernelTime, Pid, StreamOffset, Tid};
 use crate::exchange::{
     End, Ends, ExchangeId, Field, Gateway, HttpVersion, RequestHead, ResponseHead,
 };
+use crate::trace::Value;
 use crate::trace::context::IdSource;
 use crate::trace::resource::ResourceId;
 
