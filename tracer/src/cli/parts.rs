@@ -2,19 +2,19 @@
 
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
-use tracer::config::{
-    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, QueueDrop, SpanOptions,
-};
+use tracer::config::{Backend, CaptureOptions, ExportOptions, LinkOptions, SpanOptions, Variables};
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
-use tracer::export::{self, ExportHandle, Overflow, SpanSink, SpoolSettings};
+use tracer::export::{self, ExportHandle, SpanSink};
 use tracer::pipeline::Pipeline;
 use tracer::proxy::redirect::{self, Rehearsal};
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
 use tracer::trace::route::RoutePattern;
 use tracer::trace::{self, SpanBuilder};
+
+use super::settings;
 
 /// Capture options of a selection.
 pub(crate) fn capture_options(
@@ -76,15 +76,12 @@ pub(crate) fn redirect(
     attached().map(Some).context("--propagate proxy cannot keep its promises here")
 }
 
-/// The sans-IO core.
-pub(crate) fn pipeline(
+/// What spans say, and what has to be kept of exchanges for that.
+pub(crate) fn span_options(
     spans: &SpanOptions,
-    links: &LinkOptions,
-    max_connections: usize,
-    processes: Processes,
-    clock: ClockOffset,
-) -> Result<Pipeline> {
-    let interest = HeaderInterest {
+    known_methods: Option<Vec<String>>,
+) -> Result<trace::SpanOptions> {
+    let captured_headers = HeaderInterest {
         request: spans.request_headers.iter().map(ToString::to_string).collect(),
         response: spans.response_headers.iter().map(ToString::to_string).collect(),
     };
@@ -95,52 +92,38 @@ pub(crate) fn pipeline(
             pattern.parse::<RoutePattern>().with_context(|| format!("--route {pattern}"))
         })
         .collect::<Result<_>>()?;
-    let builder = SpanBuilder::new(
-        trace::SpanOptions {
-            routes,
-            infer_routes: spans.route_heuristic,
-            captured_headers: interest.clone(),
-            sensitive_query_keys: spans.redacted_query_keys(),
-            known_methods: None,
-        },
-        clock,
-    );
+    Ok(trace::SpanOptions {
+        routes,
+        infer_routes: spans.route_heuristic,
+        captured_headers,
+        sensitive_query_keys: spans.redacted_query_keys(),
+        known_methods,
+    })
+}
+
+/// The sans-IO core.
+pub(crate) fn pipeline(
+    spans: trace::SpanOptions,
+    links: &LinkOptions,
+    max_connections: usize,
+    processes: Processes,
+    clock: ClockOffset,
+) -> Pipeline {
+    let interest = spans.captured_headers.clone();
+    let builder = SpanBuilder::new(spans, clock);
     let connections =
         Connections::new(conn::Options { max_connections, interest, ..conn::Options::default() });
-    Ok(Pipeline::new(connections, processes, links.options(), builder, IdSource::random()))
+    Pipeline::new(connections, processes, links.options(), builder, IdSource::random())
 }
 
 /// The exporters, started. Warnings about the environment go to standard error.
-pub(crate) fn exporters(options: &ExportOptions) -> Result<(SpanSink, ExportHandle)> {
-    let options = export::Options {
-        exporters: options.exporter.clone(),
-        otlp_endpoints: options.otlp_endpoint.clone(),
-        otlp_protocols: options.otlp_protocol.clone(),
-        otlp_headers: options.otlp_headers.clone(),
-        otlp_compression: options.otlp_compression.clone(),
-        otlp_timeout: options.otlp_timeout.map(Into::into),
-        otlp_max_request: options.otlp_max_request.map(bytes),
-        retry_for: options.retry_for.map(Into::into),
-        spool: options
-            .spool
-            .clone()
-            .map(|directory| SpoolSettings { directory, max_bytes: options.spool_size.0 }),
-        max_queue_size: options.queue_spans,
-        max_queue_bytes: Some(bytes(options.queue_bytes)),
-        overflow: match options.queue_drop {
-            QueueDrop::Newest => Overflow::Newest,
-            QueueDrop::Oldest => Overflow::Oldest,
-        },
-        ..export::Options::default()
-    };
-    let (settings, warnings) =
-        export::Settings::resolve(&options, |name| std::env::var(name).ok())?;
+pub(crate) fn exporters(
+    options: &ExportOptions,
+    variables: &Variables,
+) -> Result<(SpanSink, ExportHandle)> {
+    let (settings, warnings) = settings::export(options, variables)?;
     for warning in warnings {
         eprintln!("tracer: {warning}");
     }
     Ok(export::start(settings)?)
-}
-
-fn bytes(size: ByteSize) -> usize {
-    usize::try_from(size.0).unwrap_or(usize::MAX)
 }

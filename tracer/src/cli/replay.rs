@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tracer::config::ReplayOptions;
+use tracer::config::{AgentVariables, ReplayOptions, Variables};
 use tracer::export::ExportHandle;
 use tracer::pipeline::Output;
 use tracer::recording::{Entry, Reader};
@@ -25,19 +25,23 @@ const BATCH: usize = 1_024;
 /// Undelivered spans, well below the queues' bound, at which the replay waits.
 const MOST_PENDING: u64 = 4_096;
 
-pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
+pub(crate) fn replay(
+    options: &ReplayOptions,
+    variables: &Variables,
+    agent: AgentVariables,
+) -> Result<ExitCode> {
     let path = options.file.display();
     let file = File::open(&options.file).with_context(|| format!("cannot open {path}"))?;
     let mut reader = Reader::new(BufReader::new(file)).with_context(|| path.to_string())?;
     let clock = reader.header().clock;
     let mut pipeline = parts::pipeline(
-        &options.span,
+        parts::span_options(&options.span, agent.known_methods)?,
         &options.link,
         MAX_CONNECTIONS,
         Processes::replayed(),
         clock,
-    )?;
-    let (sink, exporters) = parts::exporters(&options.export)?;
+    );
+    let (sink, exporters) = parts::exporters(&options.export, variables)?;
 
     let mut outputs = Vec::new();
     let damage = loop {

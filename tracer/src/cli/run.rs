@@ -11,26 +11,51 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracer::agent::{Agent, Propagation, Recorder, Stopped};
 use tracer::capture::{Capture, Redirecting};
 use tracer::config::{
-    CaptureOptions, ExportOptions, LinkOptions, PropagateOptions, RecordOptions, RunOptions,
-    SpanOptions, TargetOptions,
+    AgentVariables, CaptureOptions, Configuration, ExportOptions, LinkOptions, PropagateOptions,
+    RecordOptions, RunOptions, TargetOptions, Variables,
 };
 use tracer::event::{ClockOffset, Pid};
+use tracer::export::{ExportHandle, SpanSink};
 use tracer::propagation;
 use tracer::proxy::Linked;
 use tracer::proxy::redirect::Proxy;
 use tracer::recording::{Header, Writer, create};
 use tracer::target::{ExecutableGlob, Processes, Resolver, Selection};
+use tracer::trace;
 
+use super::logging::LogHandle;
 use super::parts;
 use super::report::Report;
 
 /// Time to deliver what is queued after a signal.
 const FLUSH: Duration = Duration::from_secs(5);
+/// Pause between looks for a signal while there is nothing to do.
+const IDLE: Duration = Duration::from_millis(200);
 
-pub(crate) fn run(options: &RunOptions) -> Result<ExitCode> {
+pub(crate) fn run(
+    options: &RunOptions,
+    configuration: &Configuration,
+    agent: AgentVariables,
+    _logs: LogHandle,
+) -> Result<ExitCode> {
+    if agent.disabled {
+        return idle();
+    }
     let clock = Capture::clock_offset();
-    let RunOptions { target, capture, link, propagate, span, export } = options;
-    trace(target, capture, propagate, (link, span), export, clock, None)
+    let RunOptions { target, capture, link, propagate, span, export, .. } = options;
+    let spans = (link, parts::span_options(span, agent.known_methods)?);
+    let exporters = parts::exporters(export, &configuration.variables)?;
+    follow(target, capture, propagate, spans, exporters, clock, None)
+}
+
+/// Does nothing until told to stop, as who disabled tracing wants no failing service either.
+fn idle() -> Result<ExitCode> {
+    let stop = stop_signal()?;
+    eprintln!("tracer: disabled by OTEL_SDK_DISABLED or its file; nothing is traced");
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(IDLE);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
@@ -39,18 +64,19 @@ pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
     let file = create(&options.file)
         .with_context(|| format!("cannot create {}", options.file.display()))?;
     let log = Writer::new(file, &header)?;
-    let spans = (&LinkOptions::default(), &SpanOptions::default());
+    let spans = (&LinkOptions::default(), trace::SpanOptions::default());
     let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
+    let exporters = parts::exporters(&export, &Variables::new(Arc::new(|_| None), None))?;
     let propagate = PropagateOptions::default();
-    trace(&options.target, &options.capture, &propagate, spans, &export, clock, Some(log))
+    follow(&options.target, &options.capture, &propagate, spans, exporters, clock, Some(log))
 }
 
-fn trace(
+fn follow(
     target: &TargetOptions,
     capture: &CaptureOptions,
     propagate: &PropagateOptions,
-    (links, spans): (&LinkOptions, &SpanOptions),
-    export: &ExportOptions,
+    (links, spans): (&LinkOptions, trace::SpanOptions),
+    (sink, exporters): (SpanSink, ExportHandle),
     clock: ClockOffset,
     log: Option<Recorder>,
 ) -> Result<ExitCode> {
@@ -71,8 +97,7 @@ fn trace(
         capture.max_connections.count() as usize,
         Processes::live(Arc::clone(&resolver)),
         clock,
-    )?;
-    let (sink, exporters) = parts::exporters(export)?;
+    );
     let mut capture = Capture::start(&capture_options)?;
     let backend = capture.backend();
     let attached =

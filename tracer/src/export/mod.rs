@@ -25,8 +25,8 @@ pub use ledger::{DropReason, ExportReport, ExporterReport};
 pub use otlp::{RetryPolicy, TlsError};
 pub use queue::{Overflow, QueueBounds};
 pub use settings::{
-    BatchSettings, Compression, ConsoleSettings, Options, OtlpSettings, Protocol, Proxy, Route,
-    Settings, SettingsError, SpoolSettings, TlsFiles,
+    BatchSettings, Compression, ConsoleSettings, MetricsSettings, Options, OtlpSettings, Protocol,
+    Proxy, Route, Settings, SettingsError, Signal, SpoolSettings, Temporality, TlsFiles,
 };
 pub use spool::SpoolError;
 pub use start::{ExportError, ExportHandle, SpanSink, start};
