@@ -45,7 +45,7 @@ fn run(configuration: Configuration, environment: &Environment) -> Result<ExitCo
     match &configuration.cli.command {
         Command::Run(options) => {
             tell();
-            cli::run::run(options, &configuration, agent, logs)
+            cli::run::run(options, &configuration, agent, logs, environment)
         }
         Command::Record(options) => {
             tell();

@@ -15,7 +15,7 @@ use crate::protocol::{LossReason, Observation, Verdict};
 use crate::target::{Process, ProcessCounts, Processes};
 use crate::telemetry::server_spans;
 use crate::trace::context::{IdSource, SpanContext};
-use crate::trace::{Span, SpanBuilder};
+use crate::trace::{Span, SpanBuilder, SpanOptions};
 
 /// What an event led to.
 #[derive(Debug)]
@@ -148,6 +148,27 @@ impl Pipeline {
         let held = self.linker.commit_to(call, context, &mut self.ids, &mut self.placed);
         self.build_placed(outputs);
         held
+    }
+
+    /// Goes on with other options for spans, from the next exchange on.
+    pub fn reconfigure(&mut self, spans: SpanOptions) {
+        self.connections.set_interest(spans.captured_headers.clone());
+        self.spans.reconfigure(spans);
+    }
+
+    /// From now on at most so many bytes of incomplete message heads are held back.
+    pub fn set_buffer_limit(&mut self, bytes: usize) {
+        self.connections.set_buffer_limit(bytes);
+    }
+
+    /// Connections by what is known of each.
+    pub fn standings(&mut self) -> BTreeMap<&'static str, usize> {
+        self.connections.standings()
+    }
+
+    /// Bytes of incomplete message heads.
+    pub fn buffered_bytes(&self) -> usize {
+        self.connections.buffered_bytes()
     }
 
     /// What was produced and lost.

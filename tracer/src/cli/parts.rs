@@ -120,8 +120,10 @@ pub(crate) fn pipeline(
 pub(crate) fn exporters(
     options: &ExportOptions,
     variables: &Variables,
+    memory_limit: Option<u64>,
 ) -> Result<(SpanSink, ExportHandle)> {
-    let (settings, warnings) = settings::export(options, variables)?;
+    let (mut settings, warnings) = settings::export(options, variables)?;
+    settings::fit(&mut settings, memory_limit);
     for warning in warnings {
         eprintln!("tracer: {warning}");
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tracer::config::{AgentVariables, ReplayOptions, Variables};
 use tracer::export::ExportHandle;
+use tracer::memory::Shed;
 use tracer::pipeline::Output;
 use tracer::recording::{Entry, Reader};
 use tracer::target::Processes;
@@ -41,7 +42,7 @@ pub(crate) fn replay(
         Processes::replayed(),
         clock,
     );
-    let (sink, exporters) = parts::exporters(&options.export, variables)?;
+    let (sink, exporters) = parts::exporters(&options.export, variables, None)?;
 
     let mut outputs = Vec::new();
     let damage = loop {
@@ -61,7 +62,7 @@ pub(crate) fn replay(
     sink.submit(spans(&mut outputs));
 
     let delivered = exporters.shutdown(FLUSH);
-    Report::new(&pipeline, &delivered, None, None).print(&delivered);
+    Report::new(&pipeline, &delivered, None, None, Shed::default()).print(&delivered);
     match damage {
         None => Ok(ExitCode::SUCCESS),
         Some(error) => Err(error).with_context(|| path.to_string()),

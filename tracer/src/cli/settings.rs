@@ -27,6 +27,17 @@ pub(crate) fn export(
     Ok((settings, warnings))
 }
 
+/// Share of the memory that may be spans that wait, of all destinations together.
+const QUEUES: u64 = 4;
+
+/// Makes queues no larger than the memory allows.
+pub(crate) fn fit(settings: &mut Settings, memory_limit: Option<u64>) {
+    let Some(limit) = memory_limit else { return };
+    let destinations = settings.exporters.len().max(settings.otlp.len()).max(1) as u64;
+    let share = usize::try_from(limit / QUEUES / destinations).unwrap_or(usize::MAX);
+    settings.batch.queue.bytes = settings.batch.queue.bytes.min(share);
+}
+
 /// Where metrics go, and warnings for the operator.
 pub(crate) fn metrics(
     options: &MetricsOptions,

@@ -17,7 +17,7 @@ pub(super) fn resource(id: u64, service: &str) -> Arc<Resource> {
 }
 
 /// A root span that begins at `start`, which also tells it from others.
-pub(super) fn span(start: u64) -> Span {
+pub(crate) fn span(start: u64) -> Span {
     Span {
         trace: TraceId((u128::from(start) + 1).to_be_bytes()),
         id: SpanId((start + 1).to_be_bytes()),

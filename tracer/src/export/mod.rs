@@ -9,10 +9,11 @@ mod choice;
 pub mod console;
 mod file;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod footprint;
 mod ledger;
 mod log_limit;
+mod observer;
 mod otlp;
 mod queue;
 mod settings;
@@ -22,7 +23,8 @@ mod wire;
 
 pub use choice::{ChoiceError, ExporterChoice, FileTarget};
 pub use ledger::{DropReason, ExportReport, ExporterReport};
-pub use otlp::{RetryPolicy, TlsError};
+pub use observer::{DestinationState, ExportObserver};
+pub use otlp::{MetricsExporter, RetryPolicy, TlsError};
 pub use queue::{Overflow, QueueBounds};
 pub use settings::{
     BatchSettings, Compression, ConsoleSettings, MetricsSettings, Options, OtlpSettings, Protocol,

@@ -101,6 +101,11 @@ impl SpanBuilder {
         }
     }
 
+    /// Goes on with other options.
+    pub fn reconfigure(&mut self, options: SpanOptions) {
+        *self = Self::new(options, self.clock);
+    }
+
     /// The span of `exchange`, at the place that `context` gives it for the reason `origin`.
     pub fn build(
         &mut self,

@@ -15,14 +15,16 @@ use tonic_types::StatusExt;
 use super::client::{Connections, TlsError};
 use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
-use crate::export::settings::{Compression, OtlpSettings, Protocol};
+use crate::export::settings::{Compression, OtlpSettings, Protocol, Signal};
 
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const EXPORT_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const EXPORT_METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
 #[derive(Debug)]
 pub(super) struct GrpcTransport {
     connections: Connections<tonic::body::Body>,
     origin: http::Uri,
+    path: PathAndQuery,
     compression: Option<CompressionEncoding>,
     metadata: MetadataMap,
 }
@@ -36,6 +38,10 @@ impl GrpcTransport {
         Ok(Self {
             connections: Connections::new(settings)?,
             origin: settings.endpoint.clone(),
+            path: PathAndQuery::from_static(match settings.signal {
+                Signal::Traces => EXPORT_TRACES,
+                Signal::Metrics => EXPORT_METRICS,
+            }),
             compression: match settings.compression {
                 Compression::None => None,
                 Compression::Gzip => Some(CompressionEncoding::Gzip),
@@ -61,7 +67,7 @@ impl GrpcTransport {
             grpc = grpc.send_compressed(encoding);
         }
         grpc.ready().await.map_err(|error| Failure::connection(&error, Protocol::Grpc))?;
-        match grpc.unary(request, PathAndQuery::from_static(EXPORT), ExportCodec).await {
+        match grpc.unary(request, self.path.clone(), ExportCodec).await {
             Ok(response) => Ok(Accepted::from(response.into_inner())),
             Err(status) => Err(failure(&status)),
         }
@@ -88,7 +94,7 @@ fn failure(status: &Status) -> Failure {
     }
 }
 
-/// Encoded requests out, decoded responses in.
+/// Encoded requests out, decoded responses in: those of all signals look the same.
 #[derive(Clone, Copy, Debug)]
 struct ExportCodec;
 

@@ -10,6 +10,7 @@ use http::header::{
 };
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -19,7 +20,7 @@ use super::client::{Connections, TlsError};
 use super::dial::tunnels;
 use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
-use crate::export::settings::{Compression, OtlpSettings, Protocol, Proxy, Route};
+use crate::export::settings::{Compression, OtlpSettings, Protocol, Proxy, Route, Signal};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -35,6 +36,7 @@ pub(super) struct HttpTransport {
     endpoint: http::Uri,
     headers: HeaderMap,
     protocol: Protocol,
+    signal: Signal,
     compression: Compression,
 }
 
@@ -65,6 +67,7 @@ impl HttpTransport {
             endpoint: settings.endpoint.clone(),
             headers,
             protocol: settings.protocol,
+            signal: settings.signal,
             compression: settings.compression,
         })
     }
@@ -76,7 +79,10 @@ impl HttpTransport {
     /// Converts and compresses a protobuf body once for all attempts.
     pub(super) fn prepare(&self, body: &Bytes) -> Bytes {
         let body = match self.protocol {
-            Protocol::HttpJson => json(body),
+            Protocol::HttpJson => match self.signal {
+                Signal::Traces => json::<ExportTraceServiceRequest>(body),
+                Signal::Metrics => json::<ExportMetricsServiceRequest>(body),
+            },
             Protocol::HttpProtobuf | Protocol::Grpc => body.clone(),
         };
         // Invariant: writing to a `Vec` does not fail.
@@ -130,9 +136,9 @@ impl HttpTransport {
 
 /// A request as JSON, by way of the generated types, so that there is one mapping from spans to
 /// OTLP, not two.
-fn json(body: &Bytes) -> Bytes {
+fn json<T: Message + Default + serde::Serialize>(body: &Bytes) -> Bytes {
     // Invariant: we encoded it ourselves, and everything in it has a form in JSON.
-    let request = ExportTraceServiceRequest::decode(body.clone()).unwrap_or_default();
+    let request = T::decode(body.clone()).unwrap_or_default();
     serde_json::to_vec(&request).unwrap_or_default().into()
 }
 
