@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
 use super::Cli;
-use super::file::{self, ConfigFile, ConfigFileError};
+use super::file::{self, ConfigFile, ConfigFileError, FileError};
 use super::variables::{Environment, Source, Variables};
 
 const CONFIG_FILE: &str = "OTEL_CONFIG_FILE";
@@ -92,9 +92,9 @@ pub fn read_file(
     ConfigFile::read(path, environment.as_ref(), &run_command())
 }
 
-/// Checks the content of a file without any variables, for fuzzing.
-pub fn check_text(text: &str) -> bool {
-    ConfigFile::parse(text, &|_| None, &run_command()).is_ok()
+/// Checks the content of a file that asks for no variables.
+pub fn check_text(text: &str) -> Result<(), Vec<FileError>> {
+    ConfigFile::parse(text, &|_| None, &run_command()).map(drop)
 }
 
 /// The command that has all options.

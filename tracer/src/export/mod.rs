@@ -24,7 +24,7 @@ mod wire;
 pub use choice::{ChoiceError, ExporterChoice, FileTarget};
 pub use ledger::{DropReason, ExportReport, ExporterReport};
 pub use observer::{DestinationState, ExportObserver};
-pub use otlp::{MetricsExporter, RetryPolicy, TlsError};
+pub use otlp::{MetricsExporter, Outcome, RetryPolicy, TlsError};
 pub use queue::{Overflow, QueueBounds};
 pub use settings::{
     BatchSettings, Compression, ConsoleSettings, MetricsSettings, Options, OtlpSettings, Protocol,

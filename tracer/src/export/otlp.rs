@@ -1,6 +1,7 @@
 //! The OTLP destination: batches become requests, and requests are retried until the receiver
 //! has them, refuses them for good, or time runs out.
 
+mod answer;
 mod attempts;
 mod client;
 mod dial;
@@ -29,6 +30,7 @@ use super::observer::Operations;
 use super::queue::{Batch, Queue};
 use super::settings::{OtlpSettings, Protocol};
 use super::wire::{self, Request};
+pub use answer::Outcome;
 pub use client::TlsError;
 use health::Health;
 pub use metrics::MetricsExporter;

@@ -9,11 +9,10 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
+use tonic::{Request, Status};
 
+use super::answer;
 use super::client::{Connections, TlsError};
-use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
 use crate::export::settings::{Compression, OtlpSettings, Protocol, Signal};
 
@@ -79,19 +78,7 @@ fn failure(status: &Status) -> Failure {
     if let Some(cause) = status.source() {
         return Failure::connection(cause, Protocol::Grpc);
     }
-    let trouble = Trouble::of_grpc(status);
-    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let reason = format!("{:?}: {}", status.code(), status.message());
-    match status.code() {
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => Failure::Retryable { after, trouble, reason },
-        Code::ResourceExhausted if after.is_some() => Failure::Retryable { after, trouble, reason },
-        _ => Failure::Permanent { trouble, reason },
-    }
+    answer::of_grpc(status)
 }
 
 /// Encoded requests out, decoded responses in: those of all signals look the same.
@@ -137,7 +124,8 @@ impl Decoder for ExportCodec {
 mod tests {
     use std::time::Duration;
 
-    use tonic_types::ErrorDetails;
+    use tonic::Code;
+    use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
 
