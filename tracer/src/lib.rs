@@ -9,12 +9,14 @@ pub mod capture;
 pub mod config;
 pub mod conn;
 pub mod doctor;
-
 pub mod event;
 pub mod exchange;
 pub mod export;
+pub mod histogram;
 pub mod layout;
 pub mod link;
+pub mod memory;
+pub mod metrics;
 pub mod pipeline;
 pub mod propagation;
 pub mod protocol;

@@ -20,7 +20,7 @@ use crate::sampling::{Sampler, Samplers};
 use crate::target::{Process, ProcessCounts, Processes};
 use crate::telemetry::server_spans;
 use crate::trace::context::{IdSource, SpanContext, TraceFlags};
-use crate::trace::{Span, SpanBuilder};
+use crate::trace::{Span, SpanBuilder, SpanOptions};
 use leaves::Leaves;
 
 /// What an event led to.
@@ -28,6 +28,8 @@ use leaves::Leaves;
 pub enum Output {
     /// A finished span.
     Span(Span),
+    /// What happened, for whoever measures all of it: a span that is not, or not yet, given out.
+    Measured(Span),
     /// What to do with a connection from now on.
     Verdict(ConnId, Verdict),
     /// A process was resolved; for the recording.
@@ -66,6 +68,8 @@ pub struct Pipeline {
     /// Connections that need not be watched any more.
     dismissed: Vec<ConnId>,
     tail: Option<Box<TailSampler>>,
+    /// Somebody wants to know of all spans, whether they are sampled or not.
+    measured: bool,
     /// As far as events and ticks have come.
     now: KernelTime,
     counts: CoreCounts,
@@ -93,6 +97,7 @@ impl Pipeline {
             leaves: None,
             dismissed: Vec::new(),
             tail: None,
+            measured: false,
             now: KernelTime::default(),
             counts: CoreCounts::default(),
             tally: Tally::default(),
@@ -108,6 +113,17 @@ impl Pipeline {
         let tail = tail.map(|options| Box::new(TailSampler::new(options)));
         let leaves = samplers.leave_out().then(Leaves::default);
         Self { samplers, leaves, tail, ..self }
+    }
+
+    /// Also tells of spans that are not sampled, at the price of making them.
+    #[must_use]
+    pub fn measured(self) -> Self {
+        Self { measured: true, leaves: None, ..self }
+    }
+
+    /// Whether spans are given out later than they are measured.
+    pub fn measures_apart(&self) -> bool {
+        self.tail.is_some()
     }
 
     /// Takes one event; appends what it led to.
@@ -195,6 +211,34 @@ impl Pipeline {
         let held = self.linker.commit_to(call, context, &mut self.ids, &mut self.placed);
         self.build_placed(outputs);
         held
+    }
+
+    /// Goes on with other options for spans, from the next exchange on.
+    pub fn reconfigure(&mut self, spans: SpanOptions) {
+        self.connections.set_interest(spans.captured_headers.clone());
+        self.spans.reconfigure(spans);
+    }
+
+    /// From now on at most so many bytes of incomplete message heads are held back.
+    pub fn set_buffer_limit(&mut self, bytes: usize) {
+        self.connections.set_buffer_limit(bytes);
+    }
+
+    /// From now on, or not any more, whether a trace is kept is decided by what of it is there.
+    pub fn decide_at_once(&mut self, at_once: bool) {
+        if let Some(tail) = &mut self.tail {
+            tail.decide_at_once(at_once);
+        }
+    }
+
+    /// Connections by what is known of each.
+    pub fn standings(&mut self) -> BTreeMap<&'static str, usize> {
+        self.connections.standings()
+    }
+
+    /// Bytes of incomplete message heads.
+    pub fn buffered_bytes(&self) -> usize {
+        self.connections.buffered_bytes()
     }
 
     /// What was produced and lost.
@@ -337,20 +381,27 @@ impl Pipeline {
     /// Makes spans of the exchanges whose place is settled.
     fn build_placed(&mut self, outputs: &mut Vec<Output>) {
         for Placed { exchange: (exchange, process), place, origin } in self.placed.drain(..) {
+            let resource = Arc::clone(&process.resource);
             if !place.flags.contains(TraceFlags::SAMPLED) {
                 self.counts.unsampled += 1;
+                if self.measured {
+                    let span = self.spans.build(&exchange, &place, &origin, resource);
+                    outputs.push(Output::Measured(span));
+                }
                 continue;
             }
             match exchange.role {
                 Role::Server => self.counts.server_spans += 1,
                 Role::Client => self.counts.client_spans += 1,
             }
-            let resource = Arc::clone(&process.resource);
             self.tally.add(&resource.service, &origin);
             let span = self.spans.build(&exchange, &place, &origin, resource);
             match &mut self.tail {
                 None => outputs.push(Output::Span(span)),
                 Some(tail) => {
+                    if self.measured {
+                        outputs.push(Output::Measured(span.clone()));
+                    }
                     tail.on_span(span, self.now, &mut |span| outputs.push(Output::Span(span)));
                 }
             }

@@ -3,21 +3,22 @@
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
 use tracer::config::{
-    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, QueueDrop, RedactOptions,
-    SamplingOptions, SpanOptions,
+    Backend, CaptureOptions, ExportOptions, LinkOptions, RedactOptions, SamplingOptions,
+    SpanOptions, Variables,
 };
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
-use tracer::export::{self, ExportHandle, Overflow, SpanSink, SpoolSettings};
+use tracer::export::{self, ExportHandle, SpanSink};
 use tracer::pipeline::Pipeline;
 use tracer::proxy::redirect::{self, Rehearsal};
-use tracer::redact;
 use tracer::sampling::{Samplers, tail};
 use tracer::target::{Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
 use tracer::trace::route::RoutePattern;
 use tracer::trace::{self, SpanBuilder};
+
+use super::settings;
 
 /// Capture options of a selection.
 pub(crate) fn capture_options(
@@ -82,39 +83,42 @@ pub(crate) fn redirect(
 /// What of the configuration the sans-IO core is made of.
 pub(crate) struct Core<'a> {
     pub(crate) links: &'a LinkOptions,
-    pub(crate) spans: &'a SpanOptions,
-    pub(crate) redaction: redact::Options,
+    pub(crate) spans: trace::SpanOptions,
     pub(crate) samplers: Samplers,
     pub(crate) tail: Option<tail::Options>,
+    /// Somebody measures what is not sampled as well.
+    pub(crate) measured: bool,
 }
 
 impl<'a> Core<'a> {
-    /// Reads what the environment says of it, too; warnings about that go to standard error.
+    /// Reads what the variables say of it, too; warnings about those go to standard error.
     pub(crate) fn of(
-        links: &'a LinkOptions,
-        spans: &'a SpanOptions,
-        redact: &RedactOptions,
-        sampling: &SamplingOptions,
-    ) -> Self {
-        let variable = |name: &str| std::env::var(name).ok();
-        let (warnings, redaction) = redact.options(variable);
-        let (further, samplers) = sampling.samplers(variable);
+        (links, spans, redact, sampling): (
+            &'a LinkOptions,
+            &SpanOptions,
+            &RedactOptions,
+            &SamplingOptions,
+        ),
+        known_methods: Option<Vec<String>>,
+        variables: &Variables,
+    ) -> Result<Self> {
+        let (warnings, spans) = span_options(spans, redact, known_methods, variables)?;
+        let (further, samplers) = sampling.samplers(|name| variables.get(name));
         for warning in warnings.into_iter().chain(further) {
             eprintln!("tracer: {warning}");
         }
-        Self { links, spans, redaction, samplers, tail: sampling.tail() }
+        Ok(Self { links, spans, samplers, tail: sampling.tail(), measured: false })
     }
 }
 
-/// The sans-IO core.
-pub(crate) fn pipeline(
-    core: Core<'_>,
-    max_connections: usize,
-    processes: Processes,
-    clock: ClockOffset,
-) -> Result<Pipeline> {
-    let Core { links, spans, redaction, samplers, tail } = core;
-    let interest = HeaderInterest {
+/// What spans say, and what has to be kept of exchanges for that; with warnings about variables.
+pub(crate) fn span_options(
+    spans: &SpanOptions,
+    redact: &RedactOptions,
+    known_methods: Option<Vec<String>>,
+    variables: &Variables,
+) -> Result<(Vec<String>, trace::SpanOptions)> {
+    let captured_headers = HeaderInterest {
         request: spans.request_headers.iter().map(ToString::to_string).collect(),
         response: spans.response_headers.iter().map(ToString::to_string).collect(),
     };
@@ -125,54 +129,45 @@ pub(crate) fn pipeline(
             pattern.parse::<RoutePattern>().with_context(|| format!("--route {pattern}"))
         })
         .collect::<Result<_>>()?;
-    let builder = SpanBuilder::new(
-        trace::SpanOptions {
-            routes,
-            infer_routes: spans.route_heuristic.then_some(spans.max_routes),
-            captured_headers: interest.clone(),
-            redaction,
-            known_methods: None,
-        },
-        clock,
-    );
+    let (warnings, redaction) = redact.options(|name| variables.get(name));
+    let options = trace::SpanOptions {
+        routes,
+        infer_routes: spans.route_heuristic.then_some(spans.max_routes),
+        captured_headers,
+        redaction,
+        known_methods,
+    };
+    Ok((warnings, options))
+}
+
+/// The sans-IO core.
+pub(crate) fn pipeline(
+    core: Core<'_>,
+    max_connections: usize,
+    processes: Processes,
+    clock: ClockOffset,
+) -> Pipeline {
+    let Core { links, spans, samplers, tail, measured } = core;
+    let interest = spans.captured_headers.clone();
+    let builder = SpanBuilder::new(spans, clock);
     let connections =
         Connections::new(conn::Options { max_connections, interest, ..conn::Options::default() });
     let ids = IdSource::random();
     let pipeline = Pipeline::new(connections, processes, links.options(), builder, ids);
-    Ok(pipeline.sampled(samplers, tail))
+    let pipeline = pipeline.sampled(samplers, tail);
+    if measured { pipeline.measured() } else { pipeline }
 }
 
 /// The exporters, started. Warnings about the environment go to standard error.
-pub(crate) fn exporters(options: &ExportOptions) -> Result<(SpanSink, ExportHandle)> {
-    let options = export::Options {
-        exporters: options.exporter.clone(),
-        otlp_endpoints: options.otlp_endpoint.clone(),
-        otlp_protocols: options.otlp_protocol.clone(),
-        otlp_headers: options.otlp_headers.clone(),
-        otlp_compression: options.otlp_compression.clone(),
-        otlp_timeout: options.otlp_timeout.map(Into::into),
-        otlp_max_request: options.otlp_max_request.map(bytes),
-        retry_for: options.retry_for.map(Into::into),
-        spool: options
-            .spool
-            .clone()
-            .map(|directory| SpoolSettings { directory, max_bytes: options.spool_size.0 }),
-        max_queue_size: options.queue_spans,
-        max_queue_bytes: Some(bytes(options.queue_bytes)),
-        overflow: match options.queue_drop {
-            QueueDrop::Newest => Overflow::Newest,
-            QueueDrop::Oldest => Overflow::Oldest,
-        },
-        ..export::Options::default()
-    };
-    let (settings, warnings) =
-        export::Settings::resolve(&options, |name| std::env::var(name).ok())?;
+pub(crate) fn exporters(
+    options: &ExportOptions,
+    variables: &Variables,
+    memory_limit: Option<u64>,
+) -> Result<(SpanSink, ExportHandle)> {
+    let (mut settings, warnings) = settings::export(options, variables)?;
+    settings::fit(&mut settings, memory_limit);
     for warning in warnings {
         eprintln!("tracer: {warning}");
     }
     Ok(export::start(settings)?)
-}
-
-fn bytes(size: ByteSize) -> usize {
-    usize::try_from(size.0).unwrap_or(usize::MAX)
 }

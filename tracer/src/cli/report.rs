@@ -7,6 +7,7 @@ use tracer::capture::{Backend, KernelCounters};
 use tracer::conn;
 use tracer::export::{ExportReport, ExporterReport};
 use tracer::link::{self, Tally};
+use tracer::memory::Shed;
 use tracer::pipeline::Pipeline;
 use tracer::propagation;
 use tracer::proxy::redirect::ProxyReport;
@@ -69,6 +70,13 @@ pub(crate) struct Report {
     /// What became of connections, if they were propagated.
     #[serde(skip_serializing_if = "Option::is_none")]
     propagation: Option<Propagation>,
+    /// What was given up to stay below the memory limit; spans of it are undelivered ones.
+    #[serde(skip_serializing_if = "is_nothing")]
+    shed: Shed,
+}
+
+fn is_nothing(shed: &Shed) -> bool {
+    *shed == Shed::default()
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +99,7 @@ impl Report {
         export: &ExportReport,
         captured: Option<(Backend, KernelCounters)>,
         propagation: Option<(ProxyReport, propagation::Counts)>,
+        shed: Shed,
     ) -> Self {
         let (core, processes) = (pipeline.counts(), pipeline.process_counts());
         let mut losses = core.lost_exchanges.clone();
@@ -137,6 +146,7 @@ impl Report {
             },
             kernel,
             propagation: propagation.map(|(proxy, contexts)| Propagation { proxy, contexts }),
+            shed,
         }
     }
 

@@ -230,6 +230,17 @@ impl Queue {
         state.spans > self.bounds.spans / 2 || state.bytes > self.bounds.bytes / 2
     }
 
+    /// Spans that wait, and the bytes they take.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.spans, state.bytes)
+    }
+
+    /// Spans that may wait.
+    pub(super) fn capacity(&self) -> usize {
+        self.bounds.spans
+    }
+
     /// Whether more than half of what may wait does.
     pub(super) fn is_half_full(&self) -> bool {
         self.half_full(&self.lock())

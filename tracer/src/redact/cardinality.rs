@@ -32,6 +32,11 @@ impl Cardinality {
         admitted
     }
 
+    /// Takes over the values of another one, which may be more than the limit.
+    pub fn go_on_from(&mut self, before: Self) {
+        *self = Self { limit: self.limit, ..before };
+    }
+
     /// How often a value was beyond the bound.
     pub fn overflowed(&self) -> u64 {
         self.overflowed

@@ -137,6 +137,11 @@ impl Redactor {
         &self.url
     }
 
+    /// Counts from where another one ended.
+    pub fn go_on_from(&mut self, before: &Self) {
+        self.counts = before.counts;
+    }
+
     /// What was left out so far.
     pub fn counts(&self) -> Counts {
         self.counts

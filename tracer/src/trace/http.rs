@@ -104,6 +104,13 @@ impl SpanBuilder {
         }
     }
 
+    /// Goes on with other options, and with what was counted.
+    pub fn reconfigure(&mut self, options: SpanOptions) {
+        let before = std::mem::replace(self, Self::new(options, self.clock));
+        self.redactor.go_on_from(&before.redactor);
+        self.routes.go_on_from(before.routes);
+    }
+
     /// The span of `exchange`, at the place that `context` gives it for the reason `origin`.
     pub fn build(
         &mut self,

@@ -47,6 +47,13 @@ impl RouteTable {
         Some(if admitted { Cow::Owned(route) } else { Cow::Borrowed(OTHER) })
     }
 
+    /// Takes over which routes another table has inferred.
+    pub fn go_on_from(&mut self, before: Self) {
+        if let (Some(inferred), Some(before)) = (&mut self.inferred, before.inferred) {
+            inferred.go_on_from(before);
+        }
+    }
+
     /// How often a request had an inferred route beyond those that its service may have.
     pub fn overflowed(&self) -> u64 {
         self.inferred.as_ref().map_or(0, Cardinality::overflowed)

@@ -18,7 +18,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 const POLICY_CONTENT: &str =
     "#!/bin/sh\n# Placed by `cargo xtask setup` while it installs.\nexit 101\n";
 /// Packages below, by patterns of `dpkg-query`, that bring a service of the same name along.
-const SERVICES: [&str; 4] = ["nginx", "haproxy", "apache2", "php[0-9]*-fpm"];
+const SERVICES: [&str; 5] = ["nginx", "haproxy", "apache2", "php[0-9]*-fpm", "prometheus"];
 
 const OLDEST_JAVA: u32 = 17;
 const OLDEST_NODE: u32 = 18;
@@ -44,7 +44,7 @@ struct Need {
 
 use Part::{Build, Demo, Links, Test, Vm};
 
-const NEEDS: [Need; 23] = [
+const NEEDS: [Need; 24] = [
     Need { parts: &[Build], packages: &["gcc"], present: Present::Program("cc") },
     Need { parts: &[Demo, Test, Vm], packages: &["nginx"], present: Present::Program("nginx") },
     Need {
@@ -64,6 +64,7 @@ const NEEDS: [Need; 23] = [
     Need { parts: &[Test], packages: &["wrk"], present: Present::Program("wrk") },
     Need { parts: &[Test], packages: &["nghttp2-client"], present: Present::Program("h2load") },
     Need { parts: &[Test], packages: &["apache2-utils"], present: Present::Program("ab") },
+    Need { parts: &[Test], packages: &["prometheus"], present: Present::Program("promtool") },
     Need { parts: &[Test], packages: &["haproxy"], present: Present::Program("haproxy") },
     Need { parts: &[Test], packages: &["iproute2"], present: Present::Program("ip") },
     Need {

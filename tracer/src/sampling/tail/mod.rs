@@ -106,6 +106,7 @@ pub struct TailSampler {
     wait: u64,
     longest_wait: u64,
     bounds: Bounds,
+    at_once: bool,
     waiting: FxHashMap<TraceId, Waiting>,
     /// When to look at which trace. The traces of some entries are decided on already.
     due: VecDeque<(KernelTime, TraceId)>,
@@ -158,6 +159,7 @@ impl TailSampler {
                 bytes: options.bytes,
                 decisions: options.decisions,
             },
+            at_once: false,
             waiting: FxHashMap::default(),
             due: VecDeque::new(),
             bytes: 0,
@@ -206,9 +208,15 @@ impl TailSampler {
         while self.waiting.len() > self.bounds.traces {
             self.decide_oldest(now, Early::Traces, keep);
         }
-        while self.bytes > self.bounds.bytes && !self.waiting.is_empty() {
+        let room = if self.at_once { 0 } else { self.bounds.bytes };
+        while self.bytes > room && !self.waiting.is_empty() {
             self.decide_oldest(now, Early::Bytes, keep);
         }
+    }
+
+    /// From now on, or not any more, nothing waits, as if there were no room.
+    pub fn decide_at_once(&mut self, at_once: bool) {
+        self.at_once = at_once;
     }
 
     /// Whether a trace has waited long enough to be looked at by [`Self::on_tick`].

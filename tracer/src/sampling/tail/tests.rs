@@ -287,3 +287,18 @@ fn randomness_that_a_caller_chose_decides() {
     run.span(chosen);
     assert_eq!(run.finish().0.len(), 2);
 }
+
+/// Protects: the memory limit, at which nothing may wait.
+#[test]
+fn without_room_a_trace_is_decided_on_by_what_of_it_is_there() {
+    let mut run = Run::new("error");
+    let (first, second) = (trace(1, 0.5), trace(2, 0.5));
+    run.span(failed(span(first, 1)));
+    run.sampler.decide_at_once(true);
+    run.span(span(second, 1));
+    assert_eq!((run.kept(), run.sampler.traces()), (1, 0));
+    run.sampler.decide_at_once(false);
+    run.span(span(trace(3, 0.5), 1));
+    assert_eq!(run.sampler.traces(), 1);
+    assert_eq!(run.finish().1.early_bytes, 2);
+}
