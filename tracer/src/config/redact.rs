@@ -10,7 +10,7 @@ use crate::trace::RoutePattern;
 #[command(next_help_heading = "Redaction")]
 pub struct RedactOptions {
     /// What to do to attributes, by name: ATTRIBUTE=ACTION with a glob and one of delete, hash,
-    /// mask, mask:REGEX and keep, like 'user_agent.*=delete'; may be repeated, the first that
+    /// mask, mask:REGEX and keep, like `user_agent.*=delete`; may be repeated, the first that
     /// matches counts. Headers that are known to be secrets are masked without; docs/redaction.md
     #[arg(long, env = "TRACER_REDACT", value_delimiter = '\n', value_name = "RULE")]
     pub redact: Vec<Rule>,

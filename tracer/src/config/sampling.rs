@@ -15,7 +15,7 @@ use crate::sampling::{Sampler, SamplerError, Samplers, ServicePattern, ServicePa
 pub struct SamplingOptions {
     /// Traces to record of those that begin here, `10%`; or of those that begin at a service,
     /// `SERVICE=10%`; may be repeated, the first that matches counts. `SERVICE=off` records nothing
-    /// of it. Also names of OTEL_TRACES_SAMPLER, which counts without this; docs/sampling.md
+    /// of it. Also names of `OTEL_TRACES_SAMPLER`, which counts without this; docs/sampling.md
     #[arg(long, env = "TRACER_SAMPLE", value_delimiter = ',', value_name = "RULE")]
     pub sample: Vec<SampleRule>,
     /// Of the traces recorded, export only those that this policy keeps once they are over, like

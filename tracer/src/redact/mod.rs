@@ -27,7 +27,8 @@ use crate::trace::{Resource, ResourceId, RoutePattern, Span, Value};
 
 /// Stands for what is not shown.
 pub const REDACTED: &str = "REDACTED";
-/// Headers whose values are secrets, in lower case: shown as [`REDACTED`] unless a rule keeps them.
+/// Headers whose values are secrets, in lower case: shown as [`REDACTED`] unless a rule is for
+/// exactly one of them.
 pub const SECRET_HEADERS: [&str; 14] = [
     "api-key",
     "authentication",
@@ -147,10 +148,11 @@ impl Redactor {
         self.counts
     }
 
-    /// Whether the values of a captured header are to be masked, as no rule says otherwise.
+    /// Whether the values of a captured header are to be masked, as it is a secret and no rule is
+    /// for exactly this attribute: one for many names must not bring to light what it did not mean.
     pub fn masks_header(&self, header: &str, attribute: &str) -> bool {
         SECRET_HEADERS.contains(&header)
-            && !self.rules.iter().any(|rule| rule.attributes.matches(attribute))
+            && !self.rules.iter().any(|rule| rule.attributes.is_exactly(attribute))
     }
 
     /// Leaves out of a span, and of its resource, what is not to be said.

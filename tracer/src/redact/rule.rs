@@ -56,6 +56,11 @@ impl AttributePattern {
     pub fn matches(&self, name: &str) -> bool {
         self.0.is_match(name)
     }
+
+    /// Whether it is this name and no other.
+    pub fn is_exactly(&self, name: &str) -> bool {
+        self.0.glob().glob() == name
+    }
 }
 
 impl FromStr for AttributePattern {

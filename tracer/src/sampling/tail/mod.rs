@@ -173,16 +173,13 @@ impl TailSampler {
     pub fn on_span(&mut self, span: Span, now: KernelTime, keep: &mut impl FnMut(Span)) {
         let trace = span.trace;
         if let Some(decision) = self.decided.get(&trace) {
-            match *decision {
-                Some(threshold) => {
-                    self.counts.kept_late_spans += 1;
-                    self.counts.kept_spans += 1;
-                    keep(kept(span, threshold));
-                }
-                None => {
-                    self.counts.dropped_late_spans += 1;
-                    self.counts.dropped_spans += 1;
-                }
+            if let Some(threshold) = *decision {
+                self.counts.kept_late_spans += 1;
+                self.counts.kept_spans += 1;
+                keep(kept(span, threshold));
+            } else {
+                self.counts.dropped_late_spans += 1;
+                self.counts.dropped_spans += 1;
             }
             return;
         }
@@ -310,7 +307,9 @@ impl TailSampler {
         if is_kept {
             counts.kept_traces += 1;
             counts.kept_spans += spans;
-            waiting.spans.into_iter().for_each(|span| keep(kept(span, threshold)));
+            for span in waiting.spans {
+                keep(kept(span, threshold));
+            }
         } else {
             counts.dropped_traces += 1;
             counts.dropped_spans += spans;

@@ -96,13 +96,13 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>, ParseError> {
             }
             '(' => (Kind::Open, 0, 1, 0),
             ')' => (Kind::Close, 0, 1, 0),
-            '"' | '\'' => match rest[1..].find(first) {
-                Some(len) => (Kind::Quoted, 1, len, 1),
-                None => {
+            '"' | '\'' => {
+                let Some(len) = rest[1..].find(first) else {
                     let what = "this quote is never closed".to_owned();
                     return Err(ParseError { text: text.to_owned(), at, what });
-                }
-            },
+                };
+                (Kind::Quoted, 1, len, 1)
+            }
             _ if is_sign(first) => {
                 (Kind::Sign, 0, rest.find(|c| !is_sign(c)).unwrap_or(rest.len()), 0)
             }

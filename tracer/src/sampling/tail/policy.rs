@@ -96,12 +96,11 @@ impl Policy {
     pub fn check(&self) -> Result<(), PolicyError> {
         match self {
             Self::Not(policy) if policy.is_chance() => Err(PolicyError::NotOverChance),
-            Self::Not(policy) => policy.check(),
             Self::And(policies) | Self::Or(policies) if policies.is_empty() => {
                 Err(PolicyError::Empty)
             }
             Self::And(policies) | Self::Or(policies) => policies.iter().try_for_each(Self::check),
-            Self::Service(ServicePolicy { policy, .. }) => policy.check(),
+            Self::Not(policy) | Self::Service(ServicePolicy { policy, .. }) => policy.check(),
             _ => Ok(()),
         }
     }

@@ -130,7 +130,9 @@ fn conditions_are_met_by_what_they_name() {
     for (policy, spans, expected) in rows {
         let mut run = Run::new(policy);
         let count = spans.len();
-        spans.into_iter().for_each(|span| run.span(span));
+        for span in spans {
+            run.span(span);
+        }
         let (kept, counts) = run.finish();
         assert_eq!(kept.len(), if expected { count } else { 0 }, "{policy}");
         assert_eq!(counts.kept_spans + counts.dropped_spans, count as u64);
