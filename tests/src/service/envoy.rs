@@ -7,9 +7,12 @@ use std::process::Command;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
-use super::{MAX_CONNECTIONS, Service};
+use super::Service;
 use crate::layout;
 use crate::rotel::Rotel;
+
+/// More connections and requests than anybody makes.
+const NO_LIMIT: u32 = 1_000_000;
 
 /// Passes every request to an upstream, from one worker thread. With a collector it makes a span of
 /// each, which it exports there over gRPC, and adds the context to the request.
@@ -71,9 +74,9 @@ fn bootstrap(port: u16, upstream: SocketAddr, collector: Option<&Rotel>) -> Json
 
 fn cluster(name: &str, port: u16, options: &Json) -> Json {
     let limits = json!({
-        "max_connections": MAX_CONNECTIONS,
-        "max_pending_requests": MAX_CONNECTIONS,
-        "max_requests": MAX_CONNECTIONS,
+        "max_connections": NO_LIMIT,
+        "max_pending_requests": NO_LIMIT,
+        "max_requests": NO_LIMIT,
     });
     json!({
         "name": name,

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{MAX_CONNECTIONS, Service};
+use super::Service;
 
 /// Passes everything to an upstream; runs so many threads, which share connections to it.
 pub fn haproxy(upstream: SocketAddr, threads: u32) -> Result<Service> {
@@ -26,7 +26,6 @@ fn start(upstream: SocketAddr, threads: u32, mode: &str) -> Result<Service> {
             format!(
                 "global
     nbthread {threads}
-    maxconn {MAX_CONNECTIONS}
 defaults
     {mode}
     timeout connect 10s

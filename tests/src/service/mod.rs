@@ -32,9 +32,6 @@ pub use php::{FastCgi, PhpFpm, Reuse};
 pub use python::{Gunicorn, python, python_inside, uvicorn, uvicorn_with};
 pub use ruby::puma;
 
-/// Connections that proxies serve at once.
-const MAX_CONNECTIONS: u32 = 16_384;
-
 /// A running server; dropping it stops it and removes its files.
 pub struct Service {
     process: Process,

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::Signal;
 use tracer_tests::layout;
 use tracer_tests::service::Nginx;
 
@@ -23,7 +23,8 @@ const OTHER_DESCRIPTORS: u64 = 1_200;
 const SETTLE: Duration = Duration::from_secs(8);
 
 pub(super) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
-    let many = MANY.min((descriptors() - OTHER_DESCRIPTORS.min(descriptors())) / 2 / FEW * FEW);
+    let possible = bench.descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2;
+    let many = MANY.min(possible / FEW * FEW);
     ensure!(many > FEW, "the limit of open files is too low to measure idle connections");
     let title = format!("Resident memory with idle connections, {FEW} and {many}");
     step(&title);
@@ -52,14 +53,6 @@ pub(super) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
     }
     report.table(table);
     Ok(())
-}
-
-/// Takes as many as it may, for those it starts, too.
-fn descriptors() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let limit = if raised.is_ok() { maximum } else { current };
-    limit.unwrap_or(u64::MAX)
 }
 
 /// Of a fresh hop that holds so many connections, in MiB.

@@ -11,6 +11,7 @@ mod transfer;
 
 use anyhow::Result;
 use clap::ValueEnum as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracer_tests::{Launcher, Rotel};
 
 use super::report::Report;
@@ -43,12 +44,15 @@ struct Bench {
     effort: Effort,
     launcher: Launcher,
     rotel: Rotel,
+    /// That each process may have.
+    descriptors: u64,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let Arguments { effort, only } = arguments;
-    let mut bench =
-        Bench { effort: *effort, launcher: Launcher::start()?, rotel: Rotel::blackhole()? };
+    let descriptors = raise_descriptors();
+    let (launcher, rotel) = (Launcher::start()?, Rotel::blackhole()?);
+    let mut bench = Bench { effort: *effort, launcher, rotel, descriptors };
     let mut report = Report::new("proxy", conditions(*effort)?);
     for part in Part::value_variants() {
         if !only.is_empty() && !only.contains(part) {
@@ -62,6 +66,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// Takes as many as it may, for those that it starts, too.
+fn raise_descriptors() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = if raised.is_ok() { maximum } else { current };
+    limit.unwrap_or(u64::MAX)
 }
 
 fn conditions(effort: Effort) -> Result<Vec<String>> {

@@ -74,7 +74,7 @@ fn scenario(
 }
 
 fn round(bench: &mut Bench, hop: Hop, server: std::net::SocketAddr, load: Load) -> Result<Round> {
-    let Bench { effort, launcher, rotel } = bench;
+    let Bench { effort, launcher, rotel, .. } = bench;
     let running = hop.start(launcher.pid(), server, rotel)?;
     let url = format!("http://{}/hello", running.address);
     let used = |pid: Option<u32>| pid.map_or(Ok(Cpu::default()), Cpu::of_tree);
