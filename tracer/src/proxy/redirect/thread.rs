@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 
 use super::Options;
 use super::serving::{PULSE, ProxyReport, Serving};
@@ -76,19 +76,20 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts to redirect. Ends some time after `stop` is set, and sets `stopped` then. `SIGUSR1`
+    /// Starts to redirect; `beside` runs on the same thread. Ends some time after `stop` is set, and sets `stopped` then. `SIGUSR1`
     /// lets all new connections go straight, `SIGUSR2` ends that.
     pub fn start(
         redirect: Redirect,
         options: Options,
         contexts: Arc<dyn Contexts>,
+        beside: impl Future<Output = ()> + Send + 'static,
         stop: Arc<AtomicBool>,
         stopped: Arc<AtomicBool>,
     ) -> Result<Self, StartError> {
         let (news, inbox) = mpsc::channel(NEWS);
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let body = move || {
-            let serve = || serve(redirect, options, contexts, &stop, inbox, &ready);
+            let serve = || serve(redirect, options, contexts, beside, &stop, inbox, &ready);
             let report = catch_unwind(AssertUnwindSafe(serve)).ok().flatten();
             if report.is_none() {
                 // Links and listeners went with it: connections go straight.
@@ -125,6 +126,7 @@ fn serve(
     redirect: Redirect,
     options: Options,
     contexts: Arc<dyn Contexts>,
+    beside: impl Future<Output = ()> + 'static,
     stop: &AtomicBool,
     mut inbox: mpsc::Receiver<News>,
     ready: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
@@ -146,6 +148,7 @@ fn serve(
                 return None;
             }
         };
+        spawn_local(beside);
         let _ = ready.send(Ok(()));
         serving.run(stop, &mut inbox).await;
         Some(serving.finish().await)
