@@ -161,9 +161,11 @@ fn follow(
     let (mut proxy, mut desk) = (None, None);
     if let Some((options, attached)) = redirect.zip(attached) {
         end = Arc::new(AtomicBool::new(false));
-        let (inquirer, answering) = propagation::open().context("cannot start the proxy")?;
+        let (inquirer, courier, answering) =
+            propagation::open().context("cannot start the proxy")?;
         let contexts = Arc::new(Linked::new(inquirer, roots));
-        proxy = Some(Proxy::start(attached, options, contexts, stop, Arc::clone(&end))?);
+        let (answers, ended) = (courier.deliver(), Arc::clone(&end));
+        proxy = Some(Proxy::start(attached, options, contexts, answers, stop, ended)?);
         desk = Some(answering);
     }
     let targets = proxy.as_ref().map(|proxy| proxy.targets(chosen));

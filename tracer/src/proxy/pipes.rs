@@ -15,6 +15,9 @@ const MOST: usize = 256;
 /// Empty ones that a thread keeps.
 const KEPT: usize = 8;
 
+/// Descriptors that pipes take at most.
+pub(super) const DESCRIPTORS: u64 = 2 * (MOST + KEPT) as u64;
+
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {

@@ -42,7 +42,7 @@ struct Need {
     present: Present,
 }
 
-use Part::{Build, Demo, Links, Test, Vm};
+use Part::{Build, Demo, Links, Proxies, Test, Vm};
 
 const NEEDS: [Need; 24] = [
     Need { parts: &[Build], packages: &["gcc"], present: Present::Program("cc") },
@@ -77,6 +77,7 @@ const NEEDS: [Need; 24] = [
     Need { parts: &[Links], packages: &["php-fpm"], present: Present::Package },
     Need { parts: &[Links], packages: &["php-curl"], present: Present::Package },
     Need { parts: &[Links], packages: &["puma"], present: Present::Program("puma") },
+    Need { parts: &[Proxies], packages: &["iperf3"], present: Present::Program("iperf3") },
     Need {
         parts: &[Vm],
         packages: &["qemu-system-x86"],
