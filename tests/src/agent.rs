@@ -1,6 +1,7 @@
 //! The agent under test, as a process.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,8 +57,8 @@ pub struct AgentOptions {
     environment: Vec<(String, String)>,
     show_stdout: bool,
     recording: Option<PathBuf>,
-    /// The option of `nsenter`.
-    namespace: Option<String>,
+    /// What the agent's command line is given to.
+    wrapper: Vec<String>,
 }
 
 impl AgentOptions {
@@ -71,7 +72,7 @@ impl AgentOptions {
             environment: Vec::new(),
             show_stdout: false,
             recording: None,
-            namespace: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -157,7 +158,14 @@ impl AgentOptions {
     /// Runs the agent inside a network namespace.
     #[must_use]
     pub fn inside(mut self, namespace: &Namespace) -> Self {
-        self.namespace = Some(namespace.option());
+        self.wrapper.extend(namespace.words());
+        self
+    }
+
+    /// Lets the agent have so many open files, and no more whatever it asks for.
+    #[must_use]
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.wrapper.extend(["prlimit".to_owned(), format!("--nofile={limit}:{limit}")]);
         self
     }
 
@@ -177,14 +185,9 @@ impl AgentOptions {
         let directory = tempfile::Builder::new().prefix("tracer-agent-").tempdir()?;
         let file = directory.path().join("spans.jsonl");
         let agent = layout::agent()?;
-        let mut command = match &self.namespace {
-            None => Command::new(agent),
-            Some(option) => {
-                let mut command = Command::new("nsenter");
-                command.arg(option).arg("--").arg(agent);
-                command
-            }
-        };
+        let mut words = self.wrapper.iter().map(OsStr::new).chain([agent.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         match &self.recording {
             None => command.arg("run"),
             Some(file) => command.arg("record").arg(file),

@@ -32,6 +32,12 @@ impl Cgroup {
     pub fn add(&self, pid: u32) -> Result<()> {
         Ok(fs::write(self.0.join("cgroup.procs"), pid.to_string())?)
     }
+
+    /// Lets its processes run no more, or go on, without a signal to them.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        fs::write(self.0.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
+        Ok(())
+    }
 }
 
 impl Drop for Cgroup {

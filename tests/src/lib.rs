@@ -11,8 +11,10 @@
 
 mod agent;
 mod cgroup;
+pub mod context_rules;
 pub mod conversation;
 mod expect;
+mod head_echo;
 pub mod http;
 mod launcher;
 pub mod layout;
@@ -31,6 +33,7 @@ pub mod wire;
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
 pub use cgroup::Cgroup;
 pub use expect::{Expected, check_resource, check_short_lived};
+pub use head_echo::HeadEcho;
 pub use launcher::{Background, Launcher, Output, curl_user_agent};
 pub use mirror::Mirror;
 pub use namespace::Namespace;

@@ -118,7 +118,7 @@ impl Namespace {
     }
 
     /// The option by which `nsenter` enters it.
-    pub(crate) fn option(&self) -> String {
+    fn option(&self) -> String {
         format!("--net=/run/netns/{}", self.name)
     }
 }

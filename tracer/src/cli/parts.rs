@@ -3,22 +3,26 @@
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
 use tracer::config::{
-    Backend, CaptureOptions, ExportOptions, LinkOptions, RedactOptions, SamplingOptions,
-    SpanOptions, Variables,
+    Backend, CaptureOptions, ExportOptions, LinkOptions, PropagateOptions, RedactOptions,
+    SamplingOptions, SpanOptions, Variables,
 };
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
 use tracer::export::{self, ExportHandle, SpanSink};
 use tracer::pipeline::Pipeline;
+use tracer::proxy::Formats;
 use tracer::proxy::redirect::{self, Rehearsal};
-use tracer::sampling::{Samplers, tail};
-use tracer::target::{Processes, Resolver, Selection, Selectors};
+use tracer::sampling::{Sampler, Samplers, tail};
+use tracer::target::{ExecutableGlob, Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
 use tracer::trace::route::RoutePattern;
 use tracer::trace::{self, SpanBuilder};
 
 use super::settings;
+
+/// The formats of trace context that are asked for, as all of OpenTelemetry names them.
+const PROPAGATORS: &str = "OTEL_PROPAGATORS";
 
 /// Capture options of a selection.
 pub(crate) fn capture_options(
@@ -55,15 +59,35 @@ pub(crate) fn capture_options(
     }
 }
 
-/// The redirect, attached and tried, if it is asked for.
+/// How context is propagated.
+pub(crate) struct Propagating {
+    pub(crate) redirect: redirect::Options,
+    /// Only processes that run one of these; all, if there is none.
+    pub(crate) chosen: Vec<ExecutableGlob>,
+}
+
+impl Propagating {
+    /// `None` if it is not; what is known of no service begins traces as `roots` decides.
+    pub(crate) fn of(
+        options: &PropagateOptions,
+        roots: Sampler,
+        variables: &Variables,
+    ) -> Result<Option<Self>> {
+        let Some(mut redirect) = options.redirect(roots) else { return Ok(None) };
+        redirect.heads.b3 = Formats::parse(&variables.get(PROPAGATORS).unwrap_or_default())?.b3;
+        let chosen = options.executables().into_iter().map(|glob| ExecutableGlob::parse(&glob));
+        Ok(Some(Self { redirect, chosen: chosen.collect::<Result<_, _>>()? }))
+    }
+}
+
+/// The redirect, attached and tried.
 pub(crate) fn redirect(
     capture: &mut Capture,
-    options: Option<&redirect::Options>,
+    options: &redirect::Options,
     selectors: &Selectors,
     selection: &Selection,
     resolver: &Resolver,
-) -> Result<Option<Redirect>> {
-    let Some(options) = options else { return Ok(None) };
+) -> Result<Redirect> {
     let by_groups_alone = !selection.is_all()
         && selectors.ports.is_empty()
         && selectors.pids.is_empty()
@@ -77,7 +101,7 @@ pub(crate) fn redirect(
         Rehearsal::perform(&mut redirect)?;
         Ok(redirect)
     };
-    attached().map(Some).context("--propagate proxy cannot keep its promises here")
+    attached().context("--propagate proxy cannot keep its promises here")
 }
 
 /// What of the configuration the sans-IO core is made of.

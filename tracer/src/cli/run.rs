@@ -76,7 +76,8 @@ pub(crate) fn run(
         let observer = exporters.1.observer();
         supervisor.metrics = Some(Metrics::start(metrics, watch, observer, agent.resource)?);
     }
-    follow(target, capture, propagate, core, exporters, clock, None, supervisor)
+    let propagating = parts::Propagating::of(propagate, core.samplers.otherwise, variables)?;
+    follow(target, capture, propagating, core, exporters, clock, None, supervisor)
 }
 
 /// What watches over an agent, apart from the agent itself.
@@ -114,16 +115,15 @@ pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
     };
     let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
     let exporters = parts::exporters(&export, &Variables::new(Arc::new(|_| None), None), None)?;
-    let propagate = PropagateOptions::default();
     let supervisor = Supervisor::default();
     let (target, capture) = (&options.target, &options.capture);
-    follow(target, capture, &propagate, core, exporters, clock, Some(log), supervisor)
+    follow(target, capture, None, core, exporters, clock, Some(log), supervisor)
 }
 
 fn follow(
     target: &TargetOptions,
     capture: &CaptureOptions,
-    propagate: &PropagateOptions,
+    propagating: Option<parts::Propagating>,
     core: parts::Core<'_>,
     (sink, exporters): (SpanSink, ExportHandle),
     clock: ClockOffset,
@@ -136,10 +136,9 @@ fn follow(
     let selection = Selection::new(&selectors, Pid(std::process::id()), &resolver)?;
     let stop = stop_signal(reloader)?;
     let roots = core.samplers.otherwise;
-    let redirect = propagate.redirect(roots);
-    let chosen = propagate.executables().into_iter().map(|glob| ExecutableGlob::parse(&glob));
-    let chosen: Vec<ExecutableGlob> = chosen.collect::<Result<_, _>>()?;
-    let redirecting = redirect.as_ref().map(|_| Redirecting { only_chosen: !chosen.is_empty() });
+    let redirecting = propagating
+        .as_ref()
+        .map(|propagating| Redirecting { only_chosen: !propagating.chosen.is_empty() });
 
     let capture_options =
         parts::capture_options(capture, redirecting, &selectors, &selection, &resolver);
@@ -154,22 +153,22 @@ fn follow(
         capture.measure_probes().context("--probe-times: the kernel refuses to measure")?;
     }
     let backend = capture.backend();
-    let attached =
-        parts::redirect(&mut capture, redirect.as_ref(), &selectors, &selection, &resolver)?;
     // Connections through the proxy are watched until the last of them has ended.
     let mut end = Arc::clone(&stop);
-    let (mut proxy, mut desk) = (None, None);
-    if let Some((options, attached)) = redirect.zip(attached) {
+    let (mut proxy, mut propagation) = (None, Propagation::default());
+    if let Some(parts::Propagating { redirect: options, chosen }) = propagating {
+        let attached =
+            parts::redirect(&mut capture, &options, &selectors, &selection, &resolver)?;
         end = Arc::new(AtomicBool::new(false));
         let (inquirer, courier, answering) =
             propagation::open().context("cannot start the proxy")?;
         let contexts = Arc::new(Linked::new(inquirer, roots));
         let (answers, ended) = (courier.deliver(), Arc::clone(&end));
-        proxy = Some(Proxy::start(attached, options, contexts, answers, stop, ended)?);
-        desk = Some(answering);
+        let started = Proxy::start(attached, options, contexts, answers, stop, ended)?;
+        propagation =
+            Propagation { targets: Some(started.targets(chosen)), desk: Some(answering) };
+        proxy = Some(started);
     }
-    let targets = proxy.as_ref().map(|proxy| proxy.targets(chosen));
-    let propagation = Propagation { targets, desk };
     let agent =
         Agent::new(capture, pipeline, resolver, &selection, sink, log, propagation, supervision)?;
     eprintln!("tracer: ready ({} backend); stop with Ctrl-C", backend.name());

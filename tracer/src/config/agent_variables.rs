@@ -1,6 +1,7 @@
 //! Variables `OTEL_…` about the agent itself, by the parsing rules of the specification.
 
 use super::Variables;
+use crate::proxy::{Formats, NoFormat};
 use crate::target::resource_attributes;
 
 const DISABLED: &str = "OTEL_SDK_DISABLED";
@@ -64,19 +65,17 @@ impl AgentVariables {
             resource.retain(|(key, _)| key != "service.name");
             resource.push(("service.name".to_owned(), name));
         }
-        for format in text(PROPAGATORS).iter().flat_map(|list| list.split(',')).map(str::trim) {
-            match format.to_ascii_lowercase().as_str() {
-                "" | "tracecontext" | "baggage" | "b3" | "b3multi" => {}
-                "none" => warn(
-                    PROPAGATORS,
-                    "context of others is read nevertheless; nothing is written without --propagate"
-                        .to_owned(),
-                ),
-                _ => warn(
-                    PROPAGATORS,
-                    format!("`{format}` is not supported; tracecontext, b3 and b3multi are read"),
-                ),
-            }
+        match Formats::parse(&text(PROPAGATORS).unwrap_or_default()) {
+            Ok(formats) => formats.unknown.iter().for_each(|format| {
+                let problem =
+                    format!("`{format}` is not supported; use tracecontext, b3 and b3multi");
+                warn(PROPAGATORS, problem);
+            }),
+            Err(NoFormat) => warn(
+                PROPAGATORS,
+                "context of others is read nevertheless; nothing is written without --propagate"
+                    .to_owned(),
+            ),
         }
         if text(STABILITY).is_some_and(|list| list.split(',').any(|it| it.trim().ends_with("/dup")))
         {

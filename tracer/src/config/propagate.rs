@@ -15,7 +15,8 @@ use crate::sampling::Sampler;
 #[command(next_help_heading = "Propagation")]
 pub struct PropagateOptions {
     /// `proxy` sends outbound connections of traced processes through the agent, which adds the
-    /// one missing header; docs/propagation.md tells what that means
+    /// one missing header, and those that `OTEL_PROPAGATORS` asks for beside it;
+    /// docs/propagation.md tells what that means
     #[arg(long, env = "TRACER_PROPAGATE", value_enum, default_value_t, value_name = "HOW")]
     pub propagate: Propagate,
     /// Ports to propagate to, like 80,8000-8099; without it, all but those known to carry other

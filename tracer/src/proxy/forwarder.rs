@@ -14,11 +14,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv, sockopt};
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
 
 use super::contexts::{Captured, Contexts, NewRoots};
 use super::counts::{Counts, Event};
@@ -35,6 +37,10 @@ use crate::trace::context::IdSource;
 pub(crate) const LOCAL_BUFFER: usize = 128 * 1024;
 /// How often a busy connection is looked at while the agent waits to end.
 const IDLE_POLL: Duration = Duration::from_millis(50);
+/// How long a connection waits for a descriptor, where none is left after all.
+const SHORTAGE: Duration = Duration::from_secs(5);
+/// How often it tries.
+const SHORTAGE_POLL: Duration = Duration::from_millis(50);
 
 /// A connection of a traced process that was redirected here.
 pub struct Accepted {
@@ -141,10 +147,18 @@ impl Forwarder {
         drop(sockets);
         reset_when_dropped(&upstream);
         let talk = Talk::new(inner, application, destination, connection);
-        let ended = tokio::select! {
-            biased;
-            ended = relay::both_ways(&mut stream, &mut upstream, &talk) => ended,
-            () = idle_while(draining, &talk) => Ok(()),
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = relay::both_ways(&mut stream, &mut upstream, &talk) => break ended,
+                () = idle_while(draining.clone(), &talk) => {}
+            }
+            // An idle relay has nothing that is lost with it. What arrived this moment is relayed
+            // once the runtime has seen it, too.
+            if !has_unread(&stream) && !has_unread(&upstream) {
+                break Ok(());
+            }
+            yield_now().await;
         };
         if ended.is_err() {
             inner.counts.add(Event::Reset);
@@ -166,6 +180,12 @@ async fn idle_while(mut draining: watch::Receiver<bool>, talk: &Talk<'_>) {
     while !talk.is_idle() {
         Box::pin(sleep(IDLE_POLL)).await;
     }
+}
+
+/// Whether there are bytes to be read.
+fn has_unread(stream: &TcpStream) -> bool {
+    let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    recv(stream, &mut [0; 1], peek).is_ok_and(|(_, bytes)| bytes > 0)
 }
 
 struct Ended<'a>(&'a Counts);
@@ -190,7 +210,7 @@ async fn connect(
     sockets: &dyn OpenSocket,
 ) -> Result<TcpStream, Event> {
     let attempt = async {
-        let socket = sockets.open(destination)?;
+        let socket = open(destination, sockets).await?;
         socket.set_keepalive(true)?;
         if destination.ip().to_canonical().is_loopback() {
             socket.set_send_buffer_size(LOCAL_BUFFER as u32)?;
@@ -205,8 +225,24 @@ async fn connect(
     }
 }
 
+/// Waits for a while if there is no descriptor: the end of any other connection leaves two.
+async fn open(destination: SocketAddr, sockets: &dyn OpenSocket) -> io::Result<TcpSocket> {
+    let deadline = Instant::now() + SHORTAGE;
+    loop {
+        match sockets.open(destination) {
+            Err(error) if is_shortage(&error) && Instant::now() < deadline => {
+                sleep(SHORTAGE_POLL).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 fn failure(error: &io::Error) -> Event {
-    use rustix::io::Errno;
     match Errno::from_io_error(error) {
         Some(Errno::CONNREFUSED) => Event::ConnectRefused,
         Some(Errno::TIMEDOUT) => Event::ConnectTimedOut,

@@ -10,6 +10,7 @@
 mod contexts;
 mod counts;
 mod fed;
+mod formats;
 mod forwarder;
 pub mod heads;
 pub mod http1;
@@ -23,7 +24,9 @@ mod relay;
 pub use contexts::{Answer, Captured, Contexts, NewRoots, Question, Verdict, Void};
 pub use counts::{Counts, Event, OpaqueReason};
 pub use fed::Fed;
+pub use formats::{Formats, NoFormat};
 pub(crate) use forwarder::LOCAL_BUFFER;
 pub use forwarder::{Accepted, Forwarder, OpenSocket, Options, SameNamespace};
 pub use heads::B3;
 pub use linked::Linked;
+use pipes::{MOST as MOST_PIPES, limit as limit_pipes};

@@ -11,14 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// Pipes in use at most. Whoever gets none copies.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 /// Empty ones that a thread keeps.
 const KEPT: usize = 8;
 
-/// Descriptors that pipes take at most.
-pub(super) const DESCRIPTORS: u64 = 2 * (MOST + KEPT) as u64;
-
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static LIMIT: AtomicUsize = AtomicUsize::new(MOST);
+
+/// Lets no more than so many be in use, for want of descriptors.
+pub(super) fn limit(pipes: usize) {
+    LIMIT.store(pipes.min(MOST), Ordering::Relaxed);
+}
 
 thread_local! {
     static EMPTY: RefCell<Vec<Arc<Ends>>> = const { RefCell::new(Vec::new()) };
@@ -102,7 +105,7 @@ impl Place {
     fn take() -> Option<Self> {
         let taken = IN_USE.fetch_add(1, Ordering::Relaxed);
         let place = Self;
-        (taken < MOST).then_some(place)
+        (taken < LIMIT.load(Ordering::Relaxed)).then_some(place)
     }
 }
 

@@ -11,8 +11,10 @@ use std::io::{ErrorKind, Result as IoResult};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -28,6 +30,9 @@ use super::pipes::Pipe;
 const READ: usize = 64 * 1024;
 /// From so many bytes at once on, it is worth not to copy them.
 const BULK: u64 = 16 * 1024;
+/// Longest silence of an application that has sent its last byte, before it is asked whether it is
+/// still there.
+const PROBED: Duration = Duration::from_mins(5);
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
@@ -57,6 +62,7 @@ pub(super) async fn both_ways(
     let (from_server, to_server) = server.split();
     let requests = Flow {
         from: from_application,
+        is_on_this_host: true,
         to: to_server,
         backlog: Vec::new(),
         inspect: FromApplication::new(talk),
@@ -64,6 +70,7 @@ pub(super) async fn both_ways(
     };
     let responses = Flow {
         from: from_server,
+        is_on_this_host: false,
         to: to_application,
         backlog: Vec::new(),
         inspect: FromServer::new(talk),
@@ -86,6 +93,7 @@ struct Both {
 /// One direction.
 struct Flow<'s, I> {
     from: ReadHalf<'s>,
+    is_on_this_host: bool,
     to: WriteHalf<'s>,
     /// Bytes on their way that `to` did not take at once.
     backlog: Vec<u8>,
@@ -134,7 +142,12 @@ impl<I: Inspect> Flow<'_, I> {
     }
 
     /// Waits until the other direction ends, too. The sender may still reset.
+    ///
+    /// One on this host may be gone altogether, which no segment tells: the kernel is asked.
     async fn await_other(&mut self) -> Result<(), Reset> {
+        if self.is_on_this_host {
+            probe(self.from.as_ref());
+        }
         tokio::select! {
             biased;
             () = self.both.ended.notified() => Ok(()),
@@ -280,6 +293,14 @@ impl<I: Inspect> Flow<'_, I> {
         }
         Ok(())
     }
+}
+
+/// Has the kernel ask from time to time whether the other end is still there.
+fn probe(socket: &TcpStream) {
+    // Nothing of this fails unless the connection is gone.
+    let idle = sockopt::tcp_keepidle(socket).map_or(PROBED, |idle| idle.min(PROBED));
+    let _ = sockopt::set_tcp_keepidle(socket, idle);
+    let _ = sockopt::set_socket_keepalive(socket, true);
 }
 
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);

@@ -17,8 +17,19 @@ use crate::shell::{self, command, note, output, run, step, succeeds};
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const POLICY_CONTENT: &str =
     "#!/bin/sh\n# Placed by `cargo xtask setup` while it installs.\nexit 101\n";
-/// Packages below, by patterns of `dpkg-query`, that bring a service of the same name along.
-const SERVICES: [&str; 5] = ["nginx", "haproxy", "apache2", "php[0-9]*-fpm", "prometheus"];
+/// Packages below, by patterns of `dpkg-query`, that bring a service along: of the same name, or of
+/// this one.
+const SERVICES: [(&str, Option<&str>); 9] = [
+    ("nginx", None),
+    ("haproxy", None),
+    ("apache2", None),
+    ("php[0-9]*-fpm", None),
+    ("prometheus", None),
+    ("redis-server", None),
+    ("postgresql", None),
+    ("mariadb-server", Some("mariadb")),
+    ("openssh-server", Some("ssh")),
+];
 
 const OLDEST_JAVA: u32 = 17;
 const OLDEST_NODE: u32 = 18;
@@ -44,7 +55,7 @@ struct Need {
 
 use Part::{Build, Demo, Links, Proxies, Test, Vm};
 
-const NEEDS: [Need; 24] = [
+const NEEDS: [Need; 30] = [
     Need { parts: &[Build], packages: &["gcc"], present: Present::Program("cc") },
     Need { parts: &[Demo, Test, Vm], packages: &["nginx"], present: Present::Program("nginx") },
     Need {
@@ -67,6 +78,12 @@ const NEEDS: [Need; 24] = [
     Need { parts: &[Test], packages: &["prometheus"], present: Present::Program("promtool") },
     Need { parts: &[Test], packages: &["haproxy"], present: Present::Program("haproxy") },
     Need { parts: &[Test], packages: &["iproute2"], present: Present::Program("ip") },
+    Need { parts: &[Test], packages: &["redis-server"], present: Present::Program("redis-server") },
+    Need { parts: &[Test], packages: &["postgresql"], present: Present::Package },
+    Need { parts: &[Test], packages: &["mariadb-server"], present: Present::Program("mariadbd") },
+    Need { parts: &[Test], packages: &["mariadb-client"], present: Present::Program("mariadb") },
+    Need { parts: &[Test], packages: &["openssh-server"], present: Present::Program("sshd") },
+    Need { parts: &[Test], packages: &["openssh-client"], present: Present::Program("scp") },
     Need {
         parts: &[Test],
         packages: &["openjdk-17-jdk-headless", "openjdk-21-jdk-headless", "default-jdk-headless"],
@@ -243,12 +260,19 @@ fn candidate(package: &str) -> Option<String> {
 
 fn installed_services() -> Vec<String> {
     let mut query = Command::new("dpkg-query");
-    query.args(["-W", "-f=${db:Status-Status} ${Package}\\n"]).args(SERVICES);
+    query
+        .args(["-W", "-f=${db:Status-Status} ${Package}\\n"])
+        .args(SERVICES.map(|(package, _)| package));
     // It fails when one pattern has no match, having listed the matches of the others.
     let listed = query.stderr(Stdio::null()).output();
     let listed = listed.map(|output| output.stdout).unwrap_or_default();
     let lines = String::from_utf8_lossy(&listed);
-    lines.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect()
+    let service = |package| {
+        let named = SERVICES.into_iter().find(|(pattern, _)| *pattern == package);
+        named.and_then(|(_, service)| service).unwrap_or(package)
+    };
+    let packages = lines.lines().filter_map(|line| line.strip_prefix("installed "));
+    packages.map(|package| service(package).to_owned()).collect()
 }
 
 fn is_installed(package: &str) -> bool {

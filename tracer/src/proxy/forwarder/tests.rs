@@ -1,5 +1,7 @@
 use std::io::ErrorKind;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -306,17 +308,39 @@ async fn a_destination_that_refuses_shows_as_a_reset() {
     assert_eq!(forwarder.counts().open(), 0);
 }
 
-#[tokio::test]
-async fn no_descriptor_left_shows_as_a_reset() {
-    struct None;
-    impl OpenSocket for None {
-        fn open(&self, _destination: SocketAddr) -> io::Result<TcpSocket> {
-            Err(rustix::io::Errno::MFILE.into())
+/// Has no descriptor so many times.
+struct Short(AtomicUsize);
+
+impl OpenSocket for Short {
+    fn open(&self, destination: SocketAddr) -> io::Result<TcpSocket> {
+        match self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+            Ok(_) => Err(Errno::MFILE.into()),
+            Err(_) => SameNamespace.open(destination),
         }
     }
+}
+
+#[tokio::test]
+async fn a_descriptor_is_waited_for() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let destination = server.local_addr().unwrap();
+    let forwarder = Forwarder::new(Arc::new(Told::default()), Options::default());
+    let short = Arc::new(Short(AtomicUsize::new(3)));
+    let (mut client, serving) = redirected(&forwarder, destination, short, never()).await;
+    let (mut upstream, _) = timeout(LONG, server.accept()).await.unwrap().unwrap();
+    upstream.write_all(b"here").await.unwrap();
+    expect(&mut client, "here").await;
+    drop((client, upstream));
+    serving.await.unwrap();
+    assert_eq!(forwarder.counts().get(Event::ConnectNoResources), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_descriptor_left_shows_as_a_reset() {
+    let none = Short(AtomicUsize::new(usize::MAX));
     let forwarder = Forwarder::new(Arc::new(Told::default()), Options::default());
     let (mut client, serving) =
-        redirected(&forwarder, listen().await, Arc::new(None), never()).await;
+        redirected(&forwarder, listen().await, Arc::new(none), never()).await;
     assert_eq!(rest(&mut client).await, RESET);
     serving.await.unwrap();
     assert_eq!(forwarder.counts().get(Event::ConnectNoResources), 1);
@@ -342,6 +366,21 @@ async fn an_application_that_gives_up_ends_the_attempt_to_connect() {
     drop(client);
     timeout(LONG, serving).await.unwrap().unwrap();
     assert_eq!(forwarder.counts().get(Event::ConnectAbandoned), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_has_arrived_when_the_agent_ends_is_answered() {
+    let mut bench = Bench::new().await;
+    for is_last in [false, true] {
+        // Nothing else runs between the two.
+        assert_eq!(bench.client.try_write(GET.as_bytes()).unwrap(), GET.len());
+        bench.drain.send_replace(is_last);
+        expect(&mut bench.server, GOT).await;
+        bench.server.write_all(OK.as_bytes()).await.unwrap();
+        expect(&mut bench.client, OK).await;
+    }
+    bench.ended().await;
+    assert_eq!(rest(&mut bench.client).await, (vec![], Ok(())));
 }
 
 #[tokio::test]

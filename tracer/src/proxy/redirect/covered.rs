@@ -59,15 +59,18 @@ pub(super) struct Opened {
 /// The namespaces that are covered.
 pub(super) struct Covered {
     home: Home,
+    /// Connections that may wait at a listener.
+    queue: i32,
     targets: HashMap<Netns, HashSet<Pid>>,
     failed: HashMap<Netns, Instant>,
     counters: NamespaceCounters,
 }
 
 impl Covered {
-    pub(super) fn new(home: Home) -> Self {
+    pub(super) fn new(home: Home, queue: i32) -> Self {
         Self {
             home,
+            queue,
             targets: HashMap::new(),
             failed: HashMap::new(),
             counters: NamespaceCounters::default(),
@@ -80,7 +83,7 @@ impl Covered {
 
     /// Covers the agent's own namespace, for as long as it runs.
     pub(super) fn cover_home(&mut self, redirect: &mut Redirect) -> Result<Opened, CoverError> {
-        let opened = open(redirect, self.home.namespace())?;
+        let opened = open(redirect, self.home.namespace(), self.queue)?;
         self.targets.insert(self.home.id(), HashSet::new());
         Ok(opened)
     }
@@ -132,7 +135,7 @@ impl Covered {
             return Err(CoverError::Limit);
         }
         let namespace = self.home.namespace_of(pid).map_err(CoverError::Enter)?;
-        open(redirect, namespace)
+        open(redirect, namespace, self.queue)
     }
 
     /// Lets connections go straight in namespaces without a target, and gives them; their
@@ -155,10 +158,10 @@ impl Covered {
     }
 }
 
-fn open(redirect: &mut Redirect, namespace: Namespace) -> Result<Opened, CoverError> {
-    let v4 = namespace.listen_v4().map_err(CoverError::Listen)?;
+fn open(redirect: &mut Redirect, namespace: Namespace, queue: i32) -> Result<Opened, CoverError> {
+    let v4 = namespace.listen_v4(queue).map_err(CoverError::Listen)?;
     // A namespace may well be without IPv6.
-    let v6 = namespace.listen_v6().ok();
+    let v6 = namespace.listen_v6(queue).ok();
     arrive(&namespace, &v4)?;
     for listener in [Some(&v4), v6.as_ref()].into_iter().flatten() {
         redirect.mark_listener(listener)?;

@@ -15,9 +15,6 @@ use crate::capture::Netns;
 use crate::event::Pid;
 use crate::proxy::LOCAL_BUFFER;
 
-/// Connections that may wait to be accepted; the kernel takes less if `net.core.somaxconn` is.
-const BACKLOG: i32 = 65_535;
-
 /// A network namespace, kept alive by this value.
 #[derive(Debug)]
 pub(super) struct Namespace {
@@ -89,17 +86,18 @@ impl Namespace {
         Ok(socket)
     }
 
-    /// A listener on the IPv4 loopback address, at a port that the kernel chooses.
-    pub(super) fn listen_v4(&self) -> io::Result<Socket> {
-        self.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    /// A listener on the IPv4 loopback address, at a port that the kernel chooses, at which so
+    /// many connections may wait.
+    pub(super) fn listen_v4(&self, queue: i32) -> io::Result<Socket> {
+        self.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), queue)
     }
 
     /// The same for IPv6.
-    pub(super) fn listen_v6(&self) -> io::Result<Socket> {
-        self.listen(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))
+    pub(super) fn listen_v6(&self, queue: i32) -> io::Result<Socket> {
+        self.listen(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), queue)
     }
 
-    fn listen(&self, address: SocketAddr) -> io::Result<Socket> {
+    fn listen(&self, address: SocketAddr, queue: i32) -> io::Result<Socket> {
         let socket = self.socket(Domain::for_address(address))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -108,7 +106,7 @@ impl Namespace {
         socket.set_recv_buffer_size(LOCAL_BUFFER)?;
         socket.set_send_buffer_size(LOCAL_BUFFER)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(queue)?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     }

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The same within another namespace, for which all others wait.
 const SHORT_PATIENCE: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(1);
+/// More than come during a trial.
+const QUEUE: i32 = 16;
 
 /// Why the redirect cannot be relied on.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +74,8 @@ impl Rehearsal {
     pub fn perform(redirect: &mut Redirect) -> Result<Self, RehearsalError> {
         let home = Home::find().map_err(RehearsalError::Socket)?;
         let namespace = home.namespace();
-        let v4 = namespace.listen_v4().map_err(RehearsalError::Socket)?;
-        let v6 = namespace.listen_v6().ok();
+        let v4 = namespace.listen_v4(QUEUE).map_err(RehearsalError::Socket)?;
+        let v6 = namespace.listen_v6(QUEUE).ok();
         let result = rehearse(redirect, home.id(), &v4, v6.as_ref());
         redirect.pause();
         redirect.close_namespace(home.id());

@@ -21,13 +21,13 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::covered::{CoverError, Covered, NamespaceCounters, Opened};
-use super::descriptors::served;
+use super::descriptors::Shares;
 use super::namespace::{Home, Namespace};
 use super::thread::{News, StartError};
 use super::{Options, Permit, Upstream};
 use crate::capture::{BEAT, Netns, Redirect, RedirectCounters};
 use crate::event::Pid;
-use crate::proxy::{Accepted, Captured, Contexts, Forwarder};
+use crate::proxy::{Accepted, Captured, Contexts, Forwarder, limit_pipes};
 
 /// How often the agent says that it accepts.
 pub(super) const PULSE: Duration = Duration::from_nanos(BEAT.as_nanos() as u64 / 5);
@@ -91,10 +91,21 @@ impl Serving {
         contexts: Arc<dyn Contexts>,
     ) -> Result<Rc<Self>, StartError> {
         let home = Home::find().map_err(|error| StartError::Home(error.to_string()))?;
-        let options = Options { max_connections: served(options.max_connections), ..options };
+        let wanted = options.max_connections;
+        let shares = Shares::take(wanted);
+        if shares.connections < wanted {
+            tracing::warn!(
+                possible = shares.connections,
+                wanted,
+                "the limit of open files allows fewer connections through the proxy than \
+                 --propagate-max-connections; further ones go straight"
+            );
+        }
+        limit_pipes(shares.pipes);
+        let options = Options { max_connections: shares.connections, ..options };
         let serving = Rc::new(Self {
             redirect: RefCell::new(redirect),
-            covered: RefCell::new(Covered::new(home)),
+            covered: RefCell::new(Covered::new(home, shares.queue)),
             accepting: RefCell::default(),
             forwarder: Forwarder::new(contexts, options.heads),
             options,
