@@ -58,6 +58,17 @@ pub struct Agent<'a> {
     last_settle: KernelTime,
 }
 
+/// What an agent has to do with beside its job.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Keeps what happens.
+    pub log: Option<Recorder>,
+    /// Asks about what happens.
+    pub propagation: Propagation,
+    /// Watches the agent itself.
+    pub supervision: Supervision,
+}
+
 /// What watches the agent and changes it while it runs.
 #[derive(Default)]
 pub struct Supervision {
@@ -115,10 +126,9 @@ impl<'a> Agent<'a> {
         resolver: Arc<Resolver>,
         selection: &'a Selection,
         sink: SpanSink,
-        log: Option<Recorder>,
-        propagation: Propagation,
-        supervision: Supervision,
+        surroundings: Surroundings,
     ) -> Result<Self, AgentError> {
+        let Surroundings { log, propagation, supervision } = surroundings;
         if let Some(desk) = &propagation.desk {
             capture.attend(desk.bell())?;
         }

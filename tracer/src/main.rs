@@ -22,13 +22,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    run(configuration, &environment).unwrap_or_else(|error| {
+    run(&configuration, &environment).unwrap_or_else(|error| {
         eprintln!("tracer: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-fn run(configuration: Configuration, environment: &Environment) -> Result<ExitCode> {
+fn run(configuration: &Configuration, environment: &Environment) -> Result<ExitCode> {
     let (agent, warnings) = AgentVariables::read(&configuration.variables);
     let log = match &configuration.cli.command {
         Command::Run(options) => options.log.clone(),
@@ -45,7 +45,7 @@ fn run(configuration: Configuration, environment: &Environment) -> Result<ExitCo
     match &configuration.cli.command {
         Command::Run(options) => {
             tell();
-            cli::run::run(options, &configuration, agent, logs, environment)
+            cli::run::run(options, configuration, agent, logs, environment)
         }
         Command::Record(options) => {
             tell();
@@ -57,7 +57,7 @@ fn run(configuration: Configuration, environment: &Environment) -> Result<ExitCo
         }
         Command::Targets(options) => cli::inspect::targets(options),
         Command::Doctor(options) => cli::inspect::doctor(options),
-        Command::Config(command) => cli::config::config(command, &configuration, environment),
+        Command::Config(command) => cli::config::config(command, configuration, environment),
         Command::Completions { shell } => {
             cli::config::completions(*shell);
             Ok(ExitCode::SUCCESS)

@@ -91,7 +91,7 @@ pub(crate) fn resolve(
     for (name, default) in AS_GIVEN {
         let value = variables.get(name).filter(|value| !value.trim().is_empty());
         let source = sources.of("", None, &[name]);
-        sources.push(&mut settings, name, value.unwrap_or(default.to_owned()), source);
+        push(&mut settings, name, value.unwrap_or(default.to_owned()), source);
     }
     Ok((settings, warnings))
 }
@@ -105,6 +105,10 @@ fn option(option: &OptionValue) -> Setting {
     Setting { name: format!("--{}", option.name), value, source: option.source.clone() }
 }
 
+fn push(to: &mut Vec<Setting>, name: &str, value: impl Into<String>, source: Source) {
+    to.push(Setting { name: name.to_owned(), value: value.into(), source });
+}
+
 struct Sources<'a> {
     variables: &'a Variables,
     options: &'a [OptionValue],
@@ -112,10 +116,6 @@ struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    fn push(&self, to: &mut Vec<Setting>, name: &str, value: impl ToString, source: Source) {
-        to.push(Setting { name: name.to_owned(), value: value.to_string(), source });
-    }
-
     /// The option if it was given, else the first of the variables that says something usable.
     fn of(&self, option: &str, destination: Option<usize>, variables: &[&str]) -> Source {
         let given = self.options.iter().find(|given| given.name == option);
@@ -136,20 +136,20 @@ impl Sources<'_> {
     }
 
     fn general(&self, agent: &AgentVariables, to: &mut Vec<Setting>) {
-        let mut push = |name, value: String| {
+        let mut tell = |name, value: String| {
             let source = self.of("", None, &[name]);
-            self.push(to, name, value, source);
+            push(to, name, value, source);
         };
-        push("OTEL_SDK_DISABLED", agent.disabled.to_string());
-        push("OTEL_LOG_LEVEL", agent.log_level.unwrap_or_default().to_owned());
+        tell("OTEL_SDK_DISABLED", agent.disabled.to_string());
+        tell("OTEL_LOG_LEVEL", agent.log_level.unwrap_or_default().to_owned());
         let methods = agent.known_methods.as_ref().map(|methods| methods.join(","));
-        push("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", methods.unwrap_or_default());
+        tell("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", methods.unwrap_or_default());
         let name = agent.resource.iter().find(|(name, _)| name == "service.name");
-        push("OTEL_SERVICE_NAME", name.map(|(_, value)| value.clone()).unwrap_or_default());
+        tell("OTEL_SERVICE_NAME", name.map(|(_, value)| value.clone()).unwrap_or_default());
         let pairs = agent.resource.iter().map(|(name, value)| format!("{name}={value}"));
-        push("OTEL_RESOURCE_ATTRIBUTES", pairs.collect::<Vec<_>>().join(","));
+        tell("OTEL_RESOURCE_ATTRIBUTES", pairs.collect::<Vec<_>>().join(","));
         for name in ["OTEL_PROPAGATORS", "OTEL_SEMCONV_STABILITY_OPT_IN"] {
-            push(name, self.variables.get(name).unwrap_or_default());
+            tell(name, self.variables.get(name).unwrap_or_default());
         }
     }
 
@@ -158,20 +158,20 @@ impl Sources<'_> {
         let exporters = if exporters.is_empty() { "none".to_owned() } else { exporters.join(",") };
         let first = (self.variables.destinations() > 0).then_some(0);
         let source = self.of("exporter", first, &["OTEL_TRACES_EXPORTER"]);
-        self.push(to, "OTEL_TRACES_EXPORTER", exporters, source);
+        push(to, "OTEL_TRACES_EXPORTER", exporters, source);
         let batch = &export.batch;
         for (name, option, value) in [
-            ("OTEL_BSP_SCHEDULE_DELAY", "", batch.schedule_delay.as_millis()),
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "queue-spans", batch.queue.spans as u128),
-            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "", batch.max_batch_size as u128),
+            ("OTEL_BSP_SCHEDULE_DELAY", "", millis(batch.schedule_delay)),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "queue-spans", batch.queue.spans.to_string()),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "", batch.max_batch_size.to_string()),
         ] {
             let source = self.of(option, None, &[name]);
-            self.push(to, name, value, source);
+            push(to, name, value, source);
         }
         if let Some(receiver) = export.otlp.first() {
             let name = "OTEL_BSP_EXPORT_TIMEOUT";
             let source = self.of("retry-for", None, &[name]);
-            self.push(to, name, millis(receiver.retry.give_up_after), source);
+            push(to, name, millis(receiver.retry.give_up_after), source);
         }
         for (index, receiver) in export.otlp.iter().enumerate() {
             let destination = (self.variables.destinations() > 0).then_some(index);
@@ -206,7 +206,7 @@ impl Sources<'_> {
             let own = format!("OTEL_EXPORTER_OTLP_{signal}_{name}");
             let general = format!("OTEL_EXPORTER_OTLP_{name}");
             let source = self.of(option, destination, &[&own, &general]);
-            self.push(to, &format!("{own}{suffix}"), value, source);
+            push(to, &format!("{own}{suffix}"), value, source);
         }
     }
 
@@ -219,13 +219,13 @@ impl Sources<'_> {
             (false, Some(_)) => "otlp,prometheus",
         };
         let source = self.of("metrics", None, &["OTEL_METRICS_EXPORTER"]);
-        self.push(to, "OTEL_METRICS_EXPORTER", exporters, source);
+        push(to, "OTEL_METRICS_EXPORTER", exporters, source);
         let address = metrics.listen.as_deref().and_then(|listen| listen.rsplit_once(':'));
         let (host_value, port_value) = address.unwrap_or_default();
         let source = self.of("metrics", None, &host);
-        self.push(to, host[0], host_value, source);
+        push(to, host[0], host_value, source);
         let source = self.of("metrics", None, &port);
-        self.push(to, port[0], port_value, source);
+        push(to, port[0], port_value, source);
         let temporality = match metrics.temporality {
             Temporality::Cumulative => "cumulative",
             Temporality::Delta => "delta",
@@ -244,7 +244,7 @@ impl Sources<'_> {
             ),
         ] {
             let source = self.of("", None, &[name]);
-            self.push(to, name, value, source);
+            push(to, name, value, source);
         }
         if let Some(receiver) = metrics.otlp.first() {
             self.receiver(receiver, "METRICS", None, "", to);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tracer::agent::{Agent, Propagation, Recorder, Stopped, Supervision};
+use tracer::agent::{Agent, Propagation, Recorder, Stopped, Supervision, Surroundings};
 use tracer::capture::{Capture, Redirecting};
 use tracer::config::{
     AgentVariables, CaptureOptions, Configuration, Environment, ExportOptions, LinkOptions,
@@ -63,6 +63,7 @@ pub(crate) fn run(
     let watch = metrics.wanted().then(|| Arc::new(Watch::new(metrics.exemplars)));
     let (changes, changed) = mpsc::channel();
     let mut supervisor = Supervisor {
+        log: None,
         measure_probes: options.metrics.probe_times,
         supervision: Supervision {
             watch: watch.clone(),
@@ -77,12 +78,13 @@ pub(crate) fn run(
         supervisor.metrics = Some(Metrics::start(metrics, watch, observer, agent.resource)?);
     }
     let propagating = parts::Propagating::of(propagate, core.samplers.otherwise, variables)?;
-    follow(target, capture, propagating, core, exporters, clock, None, supervisor)
+    follow(target, capture, propagating, core, exporters, clock, supervisor)
 }
 
 /// What watches over an agent, apart from the agent itself.
 #[derive(Default)]
 struct Supervisor {
+    log: Option<Recorder>,
     measure_probes: bool,
     supervision: Supervision,
     metrics: Option<Metrics>,
@@ -115,9 +117,9 @@ pub(crate) fn record(options: &RecordOptions) -> Result<ExitCode> {
     };
     let export = ExportOptions { exporter: Some("none".to_owned()), ..ExportOptions::default() };
     let exporters = parts::exporters(&export, &Variables::new(Arc::new(|_| None), None), None)?;
-    let supervisor = Supervisor::default();
+    let supervisor = Supervisor { log: Some(log), ..Supervisor::default() };
     let (target, capture) = (&options.target, &options.capture);
-    follow(target, capture, None, core, exporters, clock, Some(log), supervisor)
+    follow(target, capture, None, core, exporters, clock, supervisor)
 }
 
 fn follow(
@@ -127,10 +129,9 @@ fn follow(
     core: parts::Core<'_>,
     (sink, exporters): (SpanSink, ExportHandle),
     clock: ClockOffset,
-    log: Option<Recorder>,
     supervisor: Supervisor,
 ) -> Result<ExitCode> {
-    let Supervisor { measure_probes, supervision, metrics, reloader } = supervisor;
+    let Supervisor { log, measure_probes, supervision, metrics, reloader } = supervisor;
     let resolver = Arc::new(Resolver::system());
     let selectors = target.selectors();
     let selection = Selection::new(&selectors, Pid(std::process::id()), &resolver)?;
@@ -169,8 +170,8 @@ fn follow(
             Propagation { targets: Some(started.targets(chosen)), desk: Some(answering) };
         proxy = Some(started);
     }
-    let agent =
-        Agent::new(capture, pipeline, resolver, &selection, sink, log, propagation, supervision)?;
+    let surroundings = Surroundings { log, propagation, supervision };
+    let agent = Agent::new(capture, pipeline, resolver, &selection, sink, surroundings)?;
     eprintln!("tracer: ready ({} backend); stop with Ctrl-C", backend.name());
 
     let Stopped { capture, pipeline, contexts, shed } = agent.run(&end)?;

@@ -1,4 +1,4 @@
-//! What Prometheus reads: its text format 0.0.4, and OpenMetrics 1.0 with exemplars.
+//! What Prometheus reads: its text format 0.0.4, and `OpenMetrics` 1.0 with exemplars.
 //!
 //! Names follow OpenTelemetry's rules for Prometheus: dots become underscores, the unit and `_total`
 //! are appended.

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use super::family::{Family, Number, Point, Unit};
 use crate::export::Temporality;
 use crate::histogram::{BOUNDS, Distribution, Exemplar};
-use crate::trace::semconv::{SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION};
+use crate::trace::semconv::{SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION, attribute};
 
 /// When and how values count.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +143,8 @@ fn example(exemplar: &Exemplar) -> proto::Exemplar {
 
 /// Values that the conventions have as numbers are numbers.
 fn attributes(point: &Point) -> Vec<KeyValue> {
-    let numeric = |name: &str| name.ends_with("status_code") || name.ends_with(".port");
+    let numeric =
+        |name: &str| name == attribute::HTTP_RESPONSE_STATUS_CODE || name == attribute::SERVER_PORT;
     let value = |name: &'static str, value: &String| match value.parse() {
         Ok(number) if numeric(name) => key_value(name, any_value::Value::IntValue(number)),
         _ => text(name, value),

@@ -78,7 +78,9 @@ impl Watch {
     /// Counts the requests that spans stand for; to be called before any are dropped.
     pub fn record(&self, spans: &[Span]) {
         let mut requests = self.requests();
-        spans.iter().for_each(|span| requests.record(span));
+        for span in spans {
+            requests.record(span);
+        }
     }
 
     /// To be called about once a second.

@@ -125,7 +125,7 @@ impl std::fmt::Display for AttributeValue {
 pub(super) struct Propagator {
     /// One mapping a format: `tracecontext`, `baggage`, `b3`, `b3multi`.
     #[serde(default)]
-    pub(super) composite: Vec<BTreeMap<String, Skipped>>,
+    pub(super) composite: Vec<BTreeMap<String, Option<Empty>>>,
     /// The same as a comma list.
     pub(super) composite_list: Option<String>,
 }
@@ -251,6 +251,7 @@ pub(super) struct OtlpFile {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "as the format has them")]
 pub(super) struct SpanLimits {
     pub(super) attribute_value_length_limit: Option<u32>,
     pub(super) attribute_count_limit: Option<u32>,

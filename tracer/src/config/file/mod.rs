@@ -8,6 +8,7 @@ mod declarative;
 mod decode;
 mod document;
 mod options;
+mod sampling;
 mod substitution;
 mod translation;
 

@@ -98,17 +98,15 @@ fn check(option: &FileOption, command: &Command) -> Result<(), FileError> {
     let Err(error) = command.try_get_matches_from(std::iter::empty::<&str>()) else {
         return Ok(());
     };
-    let message = match error.source() {
-        Some(cause) => cause.to_string(),
-        // `error: invalid value … [possible values: …]`
-        None => {
-            let text = error.to_string();
-            let lines = text.lines().take_while(|line| !line.starts_with("For more"));
-            let text: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
-            text.join(" ").trim_start_matches("error: ").to_owned()
-        }
-    };
+    let message = error.source().map_or_else(|| shortened(&error.to_string()), ToString::to_string);
     Err(FileError::at(option.position, message))
+}
+
+/// Without what is meant for terminals: `error: invalid value … [possible values: …]`.
+fn shortened(text: &str) -> String {
+    let lines = text.lines().take_while(|line| !line.starts_with("For more"));
+    let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Makes what the file says the defaults of a command and those below it.

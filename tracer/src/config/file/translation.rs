@@ -2,12 +2,14 @@
 //! say the same: so everything behind has one source of settings, not two.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use super::declarative::{
-    Declarative, Encoding, Exporter, Instrumentation, MeterProvider, Otlp, Resource, Sampler,
-    SpanProcessor, TracerProvider,
+    Declarative, Encoding, Exporter, Instrumentation, MeterProvider, Otlp, Resource, SpanProcessor,
+    TracerProvider,
 };
 use super::document::{Node, Position};
+use super::sampling::sampler;
 use super::{FileError, FileOption};
 
 /// Values of variables, by name, and where they stand.
@@ -137,9 +139,9 @@ impl Translator<'_> {
                 self.share(&variable, limit, &format!("tracer_provider.limits.{name}"));
             }
         }
-        if let Some(sampler) = &provider.sampler {
+        if let Some(chosen) = &provider.sampler {
             let path = "tracer_provider.sampler";
-            let (name, ratio) = self.sampler(sampler, path)?;
+            let (name, ratio) = sampler(chosen, path, &|path, why| self.error(path, why))?;
             self.share("OTEL_TRACES_SAMPLER", Some(name), path);
             self.share("OTEL_TRACES_SAMPLER_ARG", ratio, path);
         }
@@ -148,45 +150,6 @@ impl Translator<'_> {
             "tracer_provider.tracer_configurator/development",
         );
         Ok(())
-    }
-
-    fn sampler(&self, sampler: &Sampler, path: &str) -> Result<(String, Option<f64>), FileError> {
-        let given = [
-            sampler.always_on.is_some(),
-            sampler.always_off.is_some(),
-            sampler.trace_id_ratio_based.is_some(),
-            sampler.probability.is_some(),
-            sampler.parent_based.is_some(),
-        ];
-        if given.iter().filter(|given| **given).count() != 1 {
-            return Err(self.error(
-                path,
-                "one sampler is needed: always_on, always_off, trace_id_ratio_based, \
-                 probability/development or parent_based",
-            ));
-        }
-        if let Some(parent_based) = &sampler.parent_based {
-            let path = format!("{path}.parent_based.root");
-            let (name, ratio) = match &parent_based.root {
-                None => ("always_on".to_owned(), None),
-                Some(root) if root.parent_based.is_some() => {
-                    return Err(self.error(&path, "a root has no parent to go by"));
-                }
-                Some(root) => self.sampler(root, &path)?,
-            };
-            return Ok((format!("parentbased_{name}"), ratio));
-        }
-        if let Some(by_ratio) =
-            sampler.trace_id_ratio_based.as_ref().or(sampler.probability.as_ref())
-        {
-            let ratio = by_ratio.ratio.unwrap_or(1.0);
-            if !(0.0..=1.0).contains(&ratio) {
-                return Err(self.error(path, "a ratio is a number from 0 to 1"));
-            }
-            return Ok(("traceidratio".to_owned(), Some(ratio)));
-        }
-        let name = if sampler.always_on.is_some() { "always_on" } else { "always_off" };
-        Ok((name.to_owned(), None))
     }
 
     fn processor(&mut self, processor: &SpanProcessor, path: &str) -> Result<(), FileError> {
@@ -402,7 +365,8 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             result.push(char::from(byte));
         } else {
-            result.push_str(&format!("%{byte:02X}"));
+            // Writing to a `String` does not fail.
+            let _ = write!(result, "%{byte:02X}");
         }
     }
     result
