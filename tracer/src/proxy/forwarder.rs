@@ -33,7 +33,7 @@ use crate::trace::context::IdSource;
 /// Bytes that the kernel buffers each way for connections within this host, of which it takes twice
 /// as many for its own account. There is no distance to be bridged on them, and what it would grow
 /// to by itself, megabytes, would be out of the processor's caches by the time it is read: streams
-/// are faster by half with less. Connections to other hosts are left to the kernel.
+/// are faster by a quarter to a half with less. Connections to other hosts are left to the kernel.
 pub(crate) const LOCAL_BUFFER: usize = 128 * 1024;
 /// How often a busy connection is looked at while the agent waits to end.
 const IDLE_POLL: Duration = Duration::from_millis(50);
