@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use tracer_tests::service::{self, Nginx};
-use tracer_tests::{AgentOptions, Expected, Launcher, Value, layout, on_each_backend};
+use tracer_tests::{AgentOptions, Backend, Expected, Launcher, Value, layout, on_each_backend};
 
 fn texts(values: &[&str]) -> Value {
     Value::List(values.iter().map(|&value| Value::from(value)).collect())
@@ -69,6 +69,47 @@ fn other_query_keys_can_be_redacted() -> Result<()> {
             .check(spans.only()?);
         Ok(())
     })
+}
+
+/// Protects: what rules leave out of spans and resources is nowhere, headers known to be secrets are
+/// masked without a rule, and limits of the specification hold and say what they cut.
+#[test]
+fn rules_and_limits_leave_things_out() -> Result<()> {
+    let nginx = Nginx::new("")?.file("hello", b"hello\n")?.start()?;
+    let mut launcher = Launcher::start()?;
+    let agent = AgentOptions::new(Backend::Auto)
+        .pid(nginx.pid())
+        .argument("--capture-request-header=authorization,x-user,x-card")
+        .argument("--redact=http.request.header.x-user=hash")
+        .argument("--redact=http.request.header.*=mask:[0-9]{4}")
+        .argument("--redact=user_agent.original=delete")
+        .argument("--redact=host.name=delete")
+        .argument("--redact-path=/{secret}")
+        .env("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "32")
+        .env("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
+        .start()?;
+    let headers = ["authorization: geheim", "x-user: geheim", "x-card: no 1234"];
+    let headers = headers.iter().flat_map(|header| ["--header", header]);
+    let long = format!("{}?{}", nginx.url("/hello"), "q".repeat(40));
+    launcher.curl(headers.chain([long.as_str()]))?;
+    let finished = agent.stop_after(1)?;
+    let span = finished.spans.only()?;
+    let header = |name: &str| match span.attribute(&format!("http.request.header.{name}")) {
+        Some(Value::List(values)) => values.clone(),
+        other => panic!("{name}: {other:?}"),
+    };
+    assert_eq!(header("authorization"), ["REDACTED".into()]);
+    assert_eq!(header("x-card"), ["no REDACTED".into()]);
+    assert!(matches!(&header("x-user")[..], [Value::Text(digest)] if digest.len() == 32));
+    assert_eq!(span.attributes.text("url.path"), Some("/REDACTED"));
+    assert_eq!(span.attributes.text("url.query"), Some(&*"q".repeat(32)));
+    assert_eq!(span.attribute("user_agent.original"), None);
+    assert_eq!(span.resource.text("host.name"), None);
+    assert!(!format!("{span:?}").contains("geheim"), "{span:?}");
+    let redacted = &finished.report.json["redacted"];
+    assert_eq!((redacted["hashed"].as_u64(), redacted["shortened"].as_u64()), (Some(1), Some(1)));
+    assert!(finished.log.contains("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT `many` is ignored"));
+    Ok(())
 }
 
 /// Protects: header values stand on spans of both ends if asked for by name, in any case, as a list

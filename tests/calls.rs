@@ -33,11 +33,11 @@ fn assert_span(span: &Span, family: &str) {
     match span.kind {
         Kind::Server => {
             assert_eq!(span.attributes.text("url.path"), Some("/calls"));
-            assert_eq!(span.attributes.text("url.query"), Some("secret=1"));
+            assert_eq!(span.attributes.text("url.query"), Some("state=1"));
         }
         Kind::Client => {
             let url = span.attributes.text("url.full");
-            assert_eq!(url, Some("http://calls.test/calls?secret=1"));
+            assert_eq!(url, Some("http://calls.test/calls?state=1"));
         }
     }
     let peer = span.attributes.text("network.peer.address");

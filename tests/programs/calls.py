@@ -230,7 +230,7 @@ def main():
         server = threading.Thread(target=serve, args=arguments, daemon=True)
         server.start()
         sock = connect(family, listener)
-        head = b"POST /calls?secret=1 HTTP/1.1\r\nHost: calls.test\r\nContent-Length: %d\r\n\r\n"
+        head = b"POST /calls?state=1 HTTP/1.1\r\nHost: calls.test\r\nContent-Length: %d\r\n\r\n"
         send_message(sock, send, head % length, BODY[:length])
         stream = Stream(sock, receive)
         status = stream.head().split(b" ")[1].decode()

@@ -34,6 +34,11 @@ pub fn rotel() -> Result<PathBuf> {
     installed(site_packages()?.join("rotel/rotel-agent"))
 }
 
+/// The Envoy that its Python package carries.
+pub fn envoy() -> Result<PathBuf> {
+    installed(site_packages()?.join("envoy/_bin/envoy"))
+}
+
 /// The `go` command of the Python package that carries the toolchain.
 pub fn go() -> Result<PathBuf> {
     installed(site_packages()?.join("go/bin/go"))

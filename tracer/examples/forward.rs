@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tracer::proxy::{Accepted, Forwarder, NewRoots, Options, SameNamespace};
+use tracer::sampling::Sampler;
 use tracer::trace::context::IdSource;
 
 const BACKLOG: u32 = 4096;
@@ -19,7 +20,7 @@ fn main() -> anyhow::Result<()> {
     let listen: SocketAddr = next("LISTEN")?.parse()?;
     let destination = next("DESTINATION")?.parse()?;
     let threads: usize = next("THREADS").map_or(Ok(1), |threads| threads.parse())?;
-    let contexts = Arc::new(NewRoots::new(IdSource::random()));
+    let contexts = Arc::new(NewRoots::new(IdSource::random(), Sampler::default()));
     let forwarder = Forwarder::new(contexts, Options::default());
     let serve = move |forwarder: Forwarder| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

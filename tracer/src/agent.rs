@@ -4,20 +4,24 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
 use crate::capture::{Capture, ConnectionVerdict, Treatment};
-use crate::conn::Verdict;
+use crate::conn::{self, Verdict};
 use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
-use crate::export::SpanSink;
+use crate::export::{DropReason, SpanSink};
 use crate::layout::{Finder, Found};
+use crate::memory::{Governor, Pressure, Shed, resident_bytes};
+use crate::metrics::{AgentState, Watch};
 use crate::pipeline::{Output, Pipeline};
 use crate::propagation::{self, Desk};
 use crate::proxy::redirect::Targets;
 use crate::recording::{Entry, WriteError, Writer};
 use crate::target::{Decision, Resolver, Scanner, Selection, Why};
+use crate::trace::SpanOptions;
 
 /// Events taken from the ring before their results are handed on.
 const BATCH: usize = 8_192;
@@ -49,8 +53,31 @@ pub struct Agent<'a> {
     follow: FxHashSet<ConnId>,
     layouts: Finder,
     propagation: Propagation,
+    supervision: Supervision,
     last_tick: KernelTime,
     last_settle: KernelTime,
+}
+
+/// What an agent has to do with beside its job.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Keeps what happens.
+    pub log: Option<Recorder>,
+    /// Asks about what happens.
+    pub propagation: Propagation,
+    /// Watches the agent itself.
+    pub supervision: Supervision,
+}
+
+/// What watches the agent and changes it while it runs.
+#[derive(Default)]
+pub struct Supervision {
+    /// Where others read how it is.
+    pub watch: Option<Arc<Watch>>,
+    /// Says what to give up for lack of memory.
+    pub governor: Option<Governor>,
+    /// Other options for spans.
+    pub changes: Option<mpsc::Receiver<SpanOptions>>,
 }
 
 /// What carries trace context to other hosts, if anything does.
@@ -73,6 +100,8 @@ pub struct Stopped {
     pub pipeline: Pipeline,
     /// What became of questions for contexts, if somebody could ask.
     pub contexts: Option<propagation::Counts>,
+    /// What was given up for lack of memory.
+    pub shed: Shed,
 }
 
 /// Why the agent stopped early.
@@ -97,9 +126,9 @@ impl<'a> Agent<'a> {
         resolver: Arc<Resolver>,
         selection: &'a Selection,
         sink: SpanSink,
-        log: Option<Recorder>,
-        propagation: Propagation,
+        surroundings: Surroundings,
     ) -> Result<Self, AgentError> {
+        let Surroundings { log, propagation, supervision } = surroundings;
         if let Some(desk) = &propagation.desk {
             capture.attend(desk.bell())?;
         }
@@ -116,6 +145,7 @@ impl<'a> Agent<'a> {
             follow: FxHashSet::default(),
             layouts,
             propagation,
+            supervision,
             last_tick: now,
             last_settle: now,
         };
@@ -124,6 +154,7 @@ impl<'a> Agent<'a> {
             targets.settle();
         }
         agent.follow_running_tasks();
+        agent.supervise();
         Ok(agent)
     }
 
@@ -187,8 +218,10 @@ impl<'a> Agent<'a> {
         if let Some(log) = self.log.take() {
             log.finish()?;
         }
+        self.supervise();
         let contexts = self.propagation.desk.map(|desk| desk.counts());
-        Ok(Stopped { capture: self.capture, pipeline: self.pipeline, contexts })
+        let shed = self.supervision.governor.map(|governor| governor.shed).unwrap_or_default();
+        Ok(Stopped { capture: self.capture, pipeline: self.pipeline, contexts, shed })
     }
 
     /// Answers what was asked before the last drain; returns whether something is left to answer.
@@ -208,8 +241,16 @@ impl<'a> Agent<'a> {
         let mut exited = Vec::new();
         let started = Capture::now();
         let mut latest = started;
+        let governor = &mut self.supervision.governor;
         let drained = capture.drain(BATCH, |event| {
             latest = event.time();
+            if let Some(governor) = governor
+                && governor.pressure() >= Pressure::Events
+                && matches!(event, Event::Data(_) | Event::Opened(_))
+            {
+                governor.shed.events += 1;
+                return;
+            }
             match &event {
                 Event::Process(seen) => {
                     let decision = Scanner::new(resolver, selection).seen(seen);
@@ -282,16 +323,44 @@ impl<'a> Agent<'a> {
         if now.nanos_since(self.last_settle) >= SETTLE_NANOS {
             self.last_settle = now;
             self.capture.settle_verdicts();
+            self.supervise();
         }
         Ok(())
     }
 
+    /// Tells how it is, and takes what has changed.
+    fn supervise(&mut self) {
+        let Self { capture, pipeline, supervision, .. } = self;
+        if let Some(governor) = &mut supervision.governor
+            && governor.measure(resident_bytes())
+        {
+            let pressure = governor.pressure();
+            let limit = governor.limit();
+            tracing::warn!(limit, ?pressure, "what is given up to stay below the memory limit");
+            let buffer = if pressure >= Pressure::Bodies {
+                0
+            } else {
+                conn::Options::default().max_buffered_bytes
+            };
+            pipeline.set_buffer_limit(buffer);
+            pipeline.decide_at_once(pressure >= Pressure::Undecided);
+        }
+        if let Some(spans) = supervision.changes.as_ref().and_then(|it| it.try_iter().last()) {
+            pipeline.reconfigure(spans);
+        }
+        if let Some(watch) = &supervision.watch {
+            let shed = supervision.governor.map(|governor| governor.shed);
+            watch.publish(AgentState::of(capture, pipeline, shed));
+        }
+    }
+
     /// Hands results on: spans to the exporters, verdicts to the kernel half.
     fn apply(&mut self, outputs: &mut Vec<Output>) {
-        let mut spans = Vec::new();
+        let (mut spans, mut measured) = (Vec::new(), Vec::new());
         for output in outputs.drain(..) {
             match output {
                 Output::Span(span) => spans.push(span),
+                Output::Measured(span) => measured.push(span),
                 Output::Verdict(conn, Verdict::Http) => {
                     self.follow.insert(conn);
                 }
@@ -302,6 +371,16 @@ impl<'a> Agent<'a> {
                 // Already recorded.
                 Output::Process(_) => {}
             }
+        }
+        if let Some(watch) = &self.supervision.watch {
+            watch.record(&measured);
+            if !self.pipeline.measures_apart() {
+                watch.record(&spans);
+            }
+        }
+        if let Some(governor) = &mut self.supervision.governor {
+            let given_up = governor.give_up(&mut spans);
+            self.sink.give_up(given_up, DropReason::Memory);
         }
         if !spans.is_empty() {
             self.sink.submit(spans);

@@ -3,7 +3,8 @@
 //!
 //! An [`Inquirer`] may be on any thread; it never waits. The [`Desk`] is the agent's: it takes what
 //! was asked *before* it reads the ring, so that the call, which was made before the question, is
-//! known when it answers. Must not know HTTP, sockets or how contexts look on the wire.
+//! known when it answers. Its answers go in batches, as they come, to a [`Courier`] on the asking
+//! thread, which is woken once for each batch, not for each answer. Must not know HTTP, sockets or how contexts look on the wire.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,6 +15,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use rustix::event::{EventfdFlags, eventfd};
 use serde::Serialize;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::exchange::ExchangeId;
@@ -41,7 +43,19 @@ pub struct Desk {
     /// Questions whose call was not seen yet.
     waiting: VecDeque<Question>,
     told: Vec<(ExchangeId, SpanContext)>,
+    /// Holds no more than what was asked, which is bounded.
+    answers: UnboundedSender<Vec<Reply>>,
     counts: Counts,
+}
+
+/// Who takes answers to those that asked.
+#[derive(Debug)]
+pub struct Courier(UnboundedReceiver<Vec<Reply>>);
+
+#[derive(Debug)]
+struct Reply {
+    to: oneshot::Sender<Committed>,
+    committed: Committed,
 }
 
 /// What became of questions, since start.
@@ -80,15 +94,17 @@ struct Bell {
     rung: AtomicBool,
 }
 
-/// Both ends.
-pub fn open() -> io::Result<(Inquirer, Desk)> {
+/// All three.
+pub fn open() -> io::Result<(Inquirer, Courier, Desk)> {
     let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let bell = Arc::new(Bell { descriptor, rung: AtomicBool::new(false) });
     let (outbox, inbox) = mpsc::sync_channel(MAX_WAITING);
     let unheard = Arc::new(AtomicU64::new(0));
     let inquirer = Inquirer { outbox, bell: Arc::clone(&bell), unheard: Arc::clone(&unheard) };
     let (waiting, told, counts) = (VecDeque::new(), Vec::new(), Counts::default());
-    Ok((inquirer, Desk { inbox, bell, unheard, waiting, told, counts }))
+    let (answers, delivered) = unbounded_channel();
+    let desk = Desk { inbox, bell, unheard, waiting, told, answers, counts };
+    Ok((inquirer, Courier(delivered), desk))
 }
 
 impl Inquirer {
@@ -111,6 +127,23 @@ impl Inquirer {
         } else {
             self.unheard.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Courier {
+    /// Takes answers where they are waited for, as long as the desk is there. Without it running
+    /// there are none.
+    pub async fn deliver(mut self) {
+        while let Some(replies) = self.0.recv().await {
+            hand_over(replies);
+        }
+    }
+}
+
+fn hand_over(replies: Vec<Reply>) {
+    for Reply { to, committed } in replies {
+        // Whoever asked may have given up just now, and tells what went out instead.
+        let _ = to.send(committed);
     }
 }
 
@@ -141,6 +174,7 @@ impl Desk {
         for (call, context) in self.told.drain(..) {
             counts.contradicted += u64::from(!pipeline.commit_to(call, context, outputs));
         }
+        let mut replies = Vec::new();
         for question in std::mem::take(&mut self.waiting) {
             if question.reply.is_closed() {
                 counts.unseen += 1;
@@ -155,8 +189,11 @@ impl Desk {
                 Committed::Ours(_) => counts.roots += 1,
                 Committed::Theirs => counts.kept += 1,
             }
-            // Whoever asked may have given up just now, and tells what went out instead.
-            let _ = question.reply.send(committed);
+            replies.push(Reply { to: question.reply, committed });
+        }
+        if !replies.is_empty() {
+            // Fails if the proxy has ended, and nobody waits any more.
+            let _ = self.answers.send(replies);
         }
         !self.waiting.is_empty()
     }

@@ -10,6 +10,15 @@ use super::Service;
 
 /// Passes everything to an upstream; runs so many threads, which share connections to it.
 pub fn haproxy(upstream: SocketAddr, threads: u32) -> Result<Service> {
+    start(upstream, threads, "mode http\n    http-reuse safe")
+}
+
+/// Passes bytes to an upstream without reading them, and without copying them where it can.
+pub fn haproxy_tcp(upstream: SocketAddr) -> Result<Service> {
+    start(upstream, 1, "mode tcp\n    option splice-auto")
+}
+
+fn start(upstream: SocketAddr, threads: u32, mode: &str) -> Result<Service> {
     Service::start("haproxy", |port, directory| {
         let configuration = directory.join("haproxy.cfg");
         fs::write(
@@ -17,13 +26,11 @@ pub fn haproxy(upstream: SocketAddr, threads: u32) -> Result<Service> {
             format!(
                 "global
     nbthread {threads}
-    maxconn 4000
 defaults
-    mode http
+    {mode}
     timeout connect 10s
     timeout client 60s
     timeout server 60s
-    http-reuse safe
 frontend front
     bind 127.0.0.1:{port}
     default_backend back

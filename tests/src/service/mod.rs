@@ -2,6 +2,7 @@
 
 mod apache;
 mod compiled;
+mod envoy;
 mod haproxy;
 mod nginx;
 mod node;
@@ -23,7 +24,8 @@ use crate::process::Process;
 
 pub use apache::{Mpm, apache_php, apache_proxy};
 pub use compiled::{Java, go, go_program, java, java_classes, program};
-pub use haproxy::haproxy;
+pub use envoy::envoy;
+pub use haproxy::{haproxy, haproxy_tcp};
 pub use nginx::Nginx;
 pub use node::{node, node_with};
 pub use php::{FastCgi, PhpFpm, Reuse};

@@ -26,6 +26,7 @@ pub struct Nginx {
     server: String,
     http: String,
     workers: u32,
+    connections: u32,
     port: Option<u16>,
     tls: bool,
     directory: Arc<TempDir>,
@@ -37,7 +38,8 @@ impl Nginx {
         let directory = Arc::new(tempfile::Builder::new().prefix("tracer-nginx-").tempdir()?);
         fs::create_dir(directory.path().join("root"))?;
         let (server, http) = (server.to_owned(), String::new());
-        Ok(Self { server, http, workers: 1, port: None, tls: false, directory })
+        let connections = 1024;
+        Ok(Self { server, http, workers: 1, connections, port: None, tls: false, directory })
     }
 
     /// Passes everything to an upstream: `http://127.0.0.1:8000`, `http://unix:/path`.
@@ -56,6 +58,13 @@ impl Nginx {
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Connections that a worker serves at once.
+    #[must_use]
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.connections = connections;
         self
     }
 
@@ -113,14 +122,14 @@ impl Nginx {
         } else {
             ("", String::new())
         };
-        let (workers, http, server) = (self.workers, &self.http, &self.server);
+        let Self { workers, connections, http, server, .. } = self;
         format!(
             "{user}
 worker_processes {workers};
 daemon off;
 pid {directory}/pid;
 error_log stderr warn;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     sendfile on;

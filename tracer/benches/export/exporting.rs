@@ -182,7 +182,9 @@ fn agents_span(number: u64, resource: &Arc<Resource>) -> Span {
         end: start + 420_000,
         status: Status::Unset,
         attributes: texts.into_iter().chain(numbers).collect(),
+        dropped_attributes: 0,
         links: Vec::new(),
+        dropped_links: 0,
         resource: Arc::clone(resource),
     }
 }

@@ -14,6 +14,8 @@ pub(super) type CounterMap<M = MapData> = PerCpuArray<M, u64>;
 pub struct KernelCounters {
     /// Records taken from the ring.
     pub records: u64,
+    /// Bytes of payload in them.
+    pub copied_bytes: u64,
     /// Data records that found the ring full, and the stream bytes they stood for.
     pub ring_full_data: u64,
     /// See `ring_full_data`.
@@ -53,6 +55,7 @@ pub(super) fn read<M: Borrow<MapData>>(map: &CounterMap<M>) -> KernelCounters {
     };
     KernelCounters {
         records: 0,
+        copied_bytes: 0,
         ring_full_data: sum(Counter::RingFullData),
         ring_full_bytes: sum(Counter::RingFullBytes),
         ring_full_open: sum(Counter::RingFullOpen),

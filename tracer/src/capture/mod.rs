@@ -6,6 +6,7 @@ mod decode;
 mod kernel_types;
 mod loader;
 mod losses;
+mod probe_times;
 mod redirect;
 mod rehearsal;
 mod runtimes;
@@ -84,7 +85,11 @@ pub struct Capture {
     /// Hides kernel addresses that serve as identities.
     identities: RandomState,
     records: u64,
+    copied_bytes: u64,
+    /// Keeps the kernel measuring for as long as it is open.
+    measuring: Option<OwnedFd>,
     malformed: u64,
+    ring_bytes: u64,
     unix_sockets: UnixSockets,
     last_look: KernelTime,
 }
@@ -118,7 +123,10 @@ impl Capture {
             counters,
             identities: RandomState::new(),
             records: 0,
+            copied_bytes: 0,
+            measuring: None,
             malformed: 0,
+            ring_bytes: options.ring_bytes.into(),
             unix_sockets: UnixSockets::default(),
             last_look: KernelTime::default(),
         })
@@ -174,6 +182,7 @@ impl Capture {
                     handle(Event::Opened(opened));
                 }
                 Ok(Event::Data(data)) => {
+                    self.copied_bytes += (data.head.len() + data.tail.len()) as u64;
                     self.unix_sockets.on_data(&data);
                     handle(Event::Data(data));
                 }
@@ -305,9 +314,27 @@ impl Capture {
     pub fn counters(&self) -> KernelCounters {
         let mut counters = losses::read(&self.counters);
         counters.records = self.records;
+        counters.copied_bytes = self.copied_bytes;
         counters.malformed_records = self.malformed;
         counters.unwatched_unix_sockets = self.unix_sockets.unwatched();
         counters
+    }
+
+    /// Has the kernel measure how long programs run, which it does for all of this host.
+    pub fn measure_probes(&mut self) -> Result<(), LoadError> {
+        let measuring = probe_times::enable().map_err(LoadError::Wait)?;
+        self.measuring = Some(measuring);
+        Ok(())
+    }
+
+    /// Runs and nanoseconds of each program; nothing unless they are measured.
+    pub fn probe_times(&self) -> Vec<(String, u64, u64)> {
+        if self.measuring.is_some() { probe_times::read(&self.object) } else { Vec::new() }
+    }
+
+    /// Bytes of the ring.
+    pub fn ring_bytes(&self) -> u64 {
+        self.ring_bytes
     }
 
     /// The current kernel time.

@@ -1,24 +1,25 @@
 //! Builds the library's parts from command-line options.
 
-use std::env;
-
 use anyhow::{Context as _, Result};
 use tracer::capture::{self, Capture, Redirect, Redirecting, Unknown};
 use tracer::config::{
-    Backend, ByteSize, CaptureOptions, ExportOptions, LinkOptions, PropagateOptions, QueueDrop,
-    SpanOptions,
+    Backend, CaptureOptions, ExportOptions, LinkOptions, PropagateOptions, RedactOptions,
+    SamplingOptions, SpanOptions, Variables,
 };
 use tracer::conn::{self, Connections};
 use tracer::event::ClockOffset;
 use tracer::exchange::HeaderInterest;
-use tracer::export::{self, ExportHandle, Overflow, SpanSink, SpoolSettings};
+use tracer::export::{self, ExportHandle, SpanSink};
 use tracer::pipeline::Pipeline;
 use tracer::proxy::Formats;
 use tracer::proxy::redirect::{self, Rehearsal};
-use tracer::target::{Processes, Resolver, Selection, Selectors};
+use tracer::sampling::{Sampler, Samplers, tail};
+use tracer::target::{ExecutableGlob, Processes, Resolver, Selection, Selectors};
 use tracer::trace::context::IdSource;
 use tracer::trace::route::RoutePattern;
 use tracer::trace::{self, SpanBuilder};
+
+use super::settings;
 
 /// The formats of trace context that are asked for, as all of OpenTelemetry names them.
 const PROPAGATORS: &str = "OTEL_PROPAGATORS";
@@ -58,26 +59,35 @@ pub(crate) fn capture_options(
     }
 }
 
-/// How context is propagated, if it is.
-pub(crate) fn propagation(options: &PropagateOptions) -> Result<Option<redirect::Options>> {
-    let Some(mut redirect) = options.redirect() else { return Ok(None) };
-    let Formats { b3, unknown } = Formats::parse(&env::var(PROPAGATORS).unwrap_or_default())?;
-    if !unknown.is_empty() {
-        tracing::warn!(formats = unknown.join(","), "{PROPAGATORS} names what is not written");
-    }
-    redirect.heads.b3 = b3;
-    Ok(Some(redirect))
+/// How context is propagated.
+pub(crate) struct Propagating {
+    pub(crate) redirect: redirect::Options,
+    /// Only processes that run one of these; all, if there is none.
+    pub(crate) chosen: Vec<ExecutableGlob>,
 }
 
-/// The redirect, attached and tried, if it is asked for.
+impl Propagating {
+    /// `None` if it is not; what is known of no service begins traces as `roots` decides.
+    pub(crate) fn of(
+        options: &PropagateOptions,
+        roots: Sampler,
+        variables: &Variables,
+    ) -> Result<Option<Self>> {
+        let Some(mut redirect) = options.redirect(roots) else { return Ok(None) };
+        redirect.heads.b3 = Formats::parse(&variables.get(PROPAGATORS).unwrap_or_default())?.b3;
+        let chosen = options.executables().into_iter().map(|glob| ExecutableGlob::parse(&glob));
+        Ok(Some(Self { redirect, chosen: chosen.collect::<Result<_, _>>()? }))
+    }
+}
+
+/// The redirect, attached and tried.
 pub(crate) fn redirect(
     capture: &mut Capture,
-    options: Option<&redirect::Options>,
+    options: &redirect::Options,
     selectors: &Selectors,
     selection: &Selection,
     resolver: &Resolver,
-) -> Result<Option<Redirect>> {
-    let Some(options) = options else { return Ok(None) };
+) -> Result<Redirect> {
     let by_groups_alone = !selection.is_all()
         && selectors.ports.is_empty()
         && selectors.pids.is_empty()
@@ -91,18 +101,48 @@ pub(crate) fn redirect(
         Rehearsal::perform(&mut redirect)?;
         Ok(redirect)
     };
-    attached().map(Some).context("--propagate proxy cannot keep its promises here")
+    attached().context("--propagate proxy cannot keep its promises here")
 }
 
-/// The sans-IO core.
-pub(crate) fn pipeline(
+/// What of the configuration the sans-IO core is made of.
+pub(crate) struct Core<'a> {
+    pub(crate) links: &'a LinkOptions,
+    pub(crate) spans: trace::SpanOptions,
+    pub(crate) samplers: Samplers,
+    pub(crate) tail: Option<tail::Options>,
+    /// Somebody measures what is not sampled as well.
+    pub(crate) measured: bool,
+}
+
+impl<'a> Core<'a> {
+    /// Reads what the variables say of it, too; warnings about those go to standard error.
+    pub(crate) fn of(
+        (links, spans, redact, sampling): (
+            &'a LinkOptions,
+            &SpanOptions,
+            &RedactOptions,
+            &SamplingOptions,
+        ),
+        known_methods: Option<Vec<String>>,
+        variables: &Variables,
+    ) -> Result<Self> {
+        let (warnings, spans) = span_options(spans, redact, known_methods, variables)?;
+        let (further, samplers) = sampling.samplers(|name| variables.get(name));
+        for warning in warnings.into_iter().chain(further) {
+            eprintln!("tracer: {warning}");
+        }
+        Ok(Self { links, spans, samplers, tail: sampling.tail(), measured: false })
+    }
+}
+
+/// What spans say, and what has to be kept of exchanges for that; with warnings about variables.
+pub(crate) fn span_options(
     spans: &SpanOptions,
-    links: &LinkOptions,
-    max_connections: usize,
-    processes: Processes,
-    clock: ClockOffset,
-) -> Result<Pipeline> {
-    let interest = HeaderInterest {
+    redact: &RedactOptions,
+    known_methods: Option<Vec<String>>,
+    variables: &Variables,
+) -> Result<(Vec<String>, trace::SpanOptions)> {
+    let captured_headers = HeaderInterest {
         request: spans.request_headers.iter().map(ToString::to_string).collect(),
         response: spans.response_headers.iter().map(ToString::to_string).collect(),
     };
@@ -113,51 +153,45 @@ pub(crate) fn pipeline(
             pattern.parse::<RoutePattern>().with_context(|| format!("--route {pattern}"))
         })
         .collect::<Result<_>>()?;
-    let builder = SpanBuilder::new(
-        trace::SpanOptions {
-            routes,
-            infer_routes: spans.route_heuristic,
-            captured_headers: interest.clone(),
-            sensitive_query_keys: spans.redacted_query_keys(),
-            known_methods: None,
-        },
-        clock,
-    );
+    let (warnings, redaction) = redact.options(|name| variables.get(name));
+    let options = trace::SpanOptions {
+        routes,
+        infer_routes: spans.route_heuristic.then_some(spans.max_routes),
+        captured_headers,
+        redaction,
+        known_methods,
+    };
+    Ok((warnings, options))
+}
+
+/// The sans-IO core.
+pub(crate) fn pipeline(
+    core: Core<'_>,
+    max_connections: usize,
+    processes: Processes,
+    clock: ClockOffset,
+) -> Pipeline {
+    let Core { links, spans, samplers, tail, measured } = core;
+    let interest = spans.captured_headers.clone();
+    let builder = SpanBuilder::new(spans, clock);
     let connections =
         Connections::new(conn::Options { max_connections, interest, ..conn::Options::default() });
-    Ok(Pipeline::new(connections, processes, links.options(), builder, IdSource::random()))
+    let ids = IdSource::random();
+    let pipeline = Pipeline::new(connections, processes, links.options(), builder, ids);
+    let pipeline = pipeline.sampled(samplers, tail);
+    if measured { pipeline.measured() } else { pipeline }
 }
 
 /// The exporters, started. Warnings about the environment go to standard error.
-pub(crate) fn exporters(options: &ExportOptions) -> Result<(SpanSink, ExportHandle)> {
-    let options = export::Options {
-        exporters: options.exporter.clone(),
-        otlp_endpoints: options.otlp_endpoint.clone(),
-        otlp_protocols: options.otlp_protocol.clone(),
-        otlp_headers: options.otlp_headers.clone(),
-        otlp_compression: options.otlp_compression.clone(),
-        otlp_timeout: options.otlp_timeout.map(Into::into),
-        otlp_max_request: options.otlp_max_request.map(bytes),
-        retry_for: options.retry_for.map(Into::into),
-        spool: options
-            .spool
-            .clone()
-            .map(|directory| SpoolSettings { directory, max_bytes: options.spool_size.0 }),
-        max_queue_size: options.queue_spans,
-        max_queue_bytes: Some(bytes(options.queue_bytes)),
-        overflow: match options.queue_drop {
-            QueueDrop::Newest => Overflow::Newest,
-            QueueDrop::Oldest => Overflow::Oldest,
-        },
-        ..export::Options::default()
-    };
-    let (settings, warnings) = export::Settings::resolve(&options, |name| env::var(name).ok())?;
+pub(crate) fn exporters(
+    options: &ExportOptions,
+    variables: &Variables,
+    memory_limit: Option<u64>,
+) -> Result<(SpanSink, ExportHandle)> {
+    let (mut settings, warnings) = settings::export(options, variables)?;
+    settings::fit(&mut settings, memory_limit);
     for warning in warnings {
         eprintln!("tracer: {warning}");
     }
     Ok(export::start(settings)?)
-}
-
-fn bytes(size: ByteSize) -> usize {
-    usize::try_from(size.0).unwrap_or(usize::MAX)
 }

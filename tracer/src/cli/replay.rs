@@ -7,8 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tracer::config::ReplayOptions;
+use tracer::config::{AgentVariables, ReplayOptions, Variables};
 use tracer::export::ExportHandle;
+use tracer::memory::Shed;
 use tracer::pipeline::Output;
 use tracer::recording::{Entry, Reader};
 use tracer::target::Processes;
@@ -25,19 +26,19 @@ const BATCH: usize = 1_024;
 /// Undelivered spans, well below the queues' bound, at which the replay waits.
 const MOST_PENDING: u64 = 4_096;
 
-pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
+pub(crate) fn replay(
+    options: &ReplayOptions,
+    variables: &Variables,
+    agent: AgentVariables,
+) -> Result<ExitCode> {
     let path = options.file.display();
     let file = File::open(&options.file).with_context(|| format!("cannot open {path}"))?;
     let mut reader = Reader::new(BufReader::new(file)).with_context(|| path.to_string())?;
     let clock = reader.header().clock;
-    let mut pipeline = parts::pipeline(
-        &options.span,
-        &options.link,
-        MAX_CONNECTIONS,
-        Processes::replayed(),
-        clock,
-    )?;
-    let (sink, exporters) = parts::exporters(&options.export)?;
+    let ReplayOptions { link, span, redact, sampling, .. } = options;
+    let core = parts::Core::of((link, span, redact, sampling), agent.known_methods, variables)?;
+    let mut pipeline = parts::pipeline(core, MAX_CONNECTIONS, Processes::replayed(), clock);
+    let (sink, exporters) = parts::exporters(&options.export, variables, None)?;
 
     let mut outputs = Vec::new();
     let damage = loop {
@@ -57,7 +58,7 @@ pub(crate) fn replay(options: &ReplayOptions) -> Result<ExitCode> {
     sink.submit(spans(&mut outputs));
 
     let delivered = exporters.shutdown(FLUSH);
-    Report::new(&pipeline, &delivered, None, None).print(&delivered);
+    Report::new(&pipeline, &delivered, None, None, Shed::default()).print(&delivered);
     match damage {
         None => Ok(ExitCode::SUCCESS),
         Some(error) => Err(error).with_context(|| path.to_string()),
@@ -77,7 +78,7 @@ fn spans(outputs: &mut Vec<Output>) -> Vec<tracer::trace::Span> {
         .filter_map(|output| match output {
             Output::Span(span) => Some(span),
             // There is no kernel half to tell, and the recording exists already.
-            Output::Verdict(..) | Output::Process(_) => None,
+            Output::Measured(_) | Output::Verdict(..) | Output::Process(_) => None,
         })
         .collect()
 }

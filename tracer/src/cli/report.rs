@@ -7,9 +7,12 @@ use tracer::capture::{Backend, KernelCounters};
 use tracer::conn;
 use tracer::export::{ExportReport, ExporterReport};
 use tracer::link::{self, Tally};
+use tracer::memory::Shed;
 use tracer::pipeline::Pipeline;
 use tracer::propagation;
 use tracer::proxy::redirect::ProxyReport;
+use tracer::redact;
+use tracer::sampling::tail;
 
 /// Marks the line that programs read.
 const PREFIX: &str = "report: ";
@@ -34,6 +37,21 @@ pub(crate) struct Report {
     /// Spans that an earlier run had left in the spool, by exporter; not among `spans`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     recovered: BTreeMap<String, u64>,
+    /// Exchanges and spans that are not exported because their traces are not sampled, by whether
+    /// that was decided before the spans were made, when their traces were over, or after that.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unsampled: BTreeMap<&'static str, u64>,
+    /// Connections that were not watched to their end because what they carry is never recorded.
+    #[serde(skip_serializing_if = "is_zero")]
+    unsampled_connections: u64,
+    /// What became of traces when they were over, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tail: Option<tail::Counts>,
+    /// What was left out of spans.
+    redacted: redact::Counts,
+    /// Spans whose route was reported as `_OTHER` because their service has too many.
+    #[serde(skip_serializing_if = "is_zero")]
+    routes_overflowed: u64,
     /// Exchanges that happened and are not among the spans, by reason.
     losses: BTreeMap<&'static str, u64>,
     /// Spans by service and by what decided their parent.
@@ -52,6 +70,13 @@ pub(crate) struct Report {
     /// What became of connections, if they were propagated.
     #[serde(skip_serializing_if = "Option::is_none")]
     propagation: Option<Propagation>,
+    /// What was given up to stay below the memory limit; spans of it are undelivered ones.
+    #[serde(skip_serializing_if = "is_nothing")]
+    shed: Shed,
+}
+
+fn is_nothing(shed: &Shed) -> bool {
+    *shed == Shed::default()
 }
 
 #[derive(Debug, Serialize)]
@@ -74,6 +99,7 @@ impl Report {
         export: &ExportReport,
         captured: Option<(Backend, KernelCounters)>,
         propagation: Option<(ProxyReport, propagation::Counts)>,
+        shed: Shed,
     ) -> Self {
         let (core, processes) = (pipeline.counts(), pipeline.process_counts());
         let mut losses = core.lost_exchanges.clone();
@@ -103,6 +129,11 @@ impl Report {
                 .collect(),
             spooled: counts(|report| report.spooled),
             recovered: counts(|report| report.recovered),
+            unsampled: unsampled(core.unsampled, pipeline.tail_counts().as_ref()),
+            unsampled_connections: core.unsampled_connections,
+            tail: pipeline.tail_counts(),
+            redacted: pipeline.redacted(),
+            routes_overflowed: pipeline.routes_overflowed(),
             losses,
             links: pipeline.links().clone(),
             link_limits: pipeline.link_counts(),
@@ -115,6 +146,7 @@ impl Report {
             },
             kernel,
             propagation: propagation.map(|(proxy, contexts)| Propagation { proxy, contexts }),
+            shed,
         }
     }
 
@@ -126,6 +158,13 @@ impl Report {
         }
         if !self.links.is_empty() {
             eprintln!("tracer: what decided the spans' parents\n{}", self.links);
+        }
+        if let Some(tail) = &self.tail {
+            let tail::Counts { kept_traces, dropped_traces, .. } = tail;
+            eprintln!("tracer: {kept_traces} traces kept by policy, {dropped_traces} not");
+        }
+        for (decided, spans) in &self.unsampled {
+            eprintln!("tracer: {spans} spans not sampled: {decided}");
         }
         for (reason, exchanges) in &self.muted {
             eprintln!("tracer: {exchanges} exchanges left out: {reason}");
@@ -153,4 +192,15 @@ impl Report {
             Err(error) => eprintln!("tracer: the report cannot be printed: {error}"),
         }
     }
+}
+
+fn unsampled(head: u64, tail: Option<&tail::Counts>) -> BTreeMap<&'static str, u64> {
+    let (late, dropped) = tail.map_or((0, 0), |tail| (tail.dropped_late_spans, tail.dropped_spans));
+    let counts = [("head", head), ("tail", dropped - late), ("tail_late", late)];
+    counts.into_iter().filter(|(_, spans)| *spans > 0).collect()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

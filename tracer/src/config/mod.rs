@@ -1,29 +1,51 @@
-//! The command line and its environment variables: one typed value out of both.
+//! The command line, its environment variables and the configuration file: one typed value out of
+//! all.
 //!
 //! Says what the user may write and checks it as far as that needs no look at the machine. What
 //! the values do is the business of the modules they are for. Every option can also be given as
-//! `TRACER_…` in the environment; the command line wins. A flag's variable is off when it is empty,
-//! `0`, `false`, `no` or `off`.
+//! `TRACER_…` in the environment, and below `tracer:` in a file; the command line wins, then the
+//! environment. A flag's variable is off when it is empty, `0`, `false`, `no` or `off`.
 
+mod agent_variables;
 mod byte_size;
 mod capture;
 mod export;
+mod file;
 mod link;
+mod load;
+mod memory;
+mod metrics;
 mod propagate;
+mod redact;
+mod sampling;
+mod schema;
+mod service;
 mod span;
+mod suggestion;
 mod target;
+mod variables;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use agent_variables::AgentVariables;
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use capture::{Backend, CaptureOptions, ConnectionLimit, MessageBudget, OptionError, RingSize};
 pub use export::{ExportOptions, QueueDrop};
+pub use file::{ConfigFile, ConfigFileError, FileError, Position};
 pub use link::LinkOptions;
+pub use load::{Configuration, ConfigurationError, OptionValue, check_text, read_file};
+pub use memory::MemoryOptions;
+pub use metrics::MetricsOptions;
 pub use propagate::{Propagate, PropagateOptions};
+pub use redact::RedactOptions;
+pub use sampling::{SampleRule, SampleRuleError, SamplingOptions};
+pub use schema::schema;
+pub use service::{FileOptions, LogFormat, LogOptions};
 pub use span::SpanOptions;
 pub use target::{TargetOptionError, TargetOptions};
+pub use variables::{Environment, Source, Variables};
 
 /// Distributed traces for programs nobody instrumented.
 #[derive(Clone, Debug, Parser)]
@@ -48,6 +70,45 @@ pub enum Command {
     Record(Box<RecordOptions>),
     /// Make spans of a recording; needs no privileges
     Replay(Box<ReplayOptions>),
+    /// Check and show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a script that completes commands and options in a shell
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page, of the agent or of one of its commands
+    Man {
+        /// Which, like `run`
+        command: Option<String>,
+    },
+}
+
+/// What can be asked about the configuration.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Tell whether a file makes sense, and if not, where
+    Check {
+        /// YAML file
+        file: PathBuf,
+    },
+    /// Print every setting as `tracer run` would have it with the same options, and where it comes
+    /// from; secrets are masked
+    Show(Box<ShowOptions>),
+    /// Print the JSON schema of configuration files, for editors
+    Schema,
+}
+
+/// Options of `tracer config show`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ShowOptions {
+    /// Those of `tracer run`.
+    #[command(flatten)]
+    pub run: RunOptions,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -75,14 +136,35 @@ pub struct RunOptions {
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,
+    /// What spans must not say.
+    #[command(flatten)]
+    pub redact: RedactOptions,
+    /// Which traces are exported.
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
     /// Where spans go.
     #[command(flatten)]
     pub export: ExportOptions,
+    /// What is told in numbers.
+    #[command(flatten)]
+    pub metrics: MetricsOptions,
+    /// How much memory there is.
+    #[command(flatten)]
+    pub memory: MemoryOptions,
+    /// The configuration file.
+    #[command(flatten)]
+    pub configuration: FileOptions,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogOptions,
 }
 
 /// Options of `tracer targets`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TargetsOptions {
+    /// The configuration file.
+    #[command(flatten)]
+    pub configuration: FileOptions,
     /// Which processes would be traced.
     #[command(flatten)]
     pub target: TargetOptions,
@@ -111,6 +193,12 @@ pub struct RecordOptions {
     /// How to watch them.
     #[command(flatten)]
     pub capture: CaptureOptions,
+    /// The configuration file.
+    #[command(flatten)]
+    pub configuration: FileOptions,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogOptions,
 }
 
 /// Options of `tracer replay`.
@@ -124,9 +212,21 @@ pub struct ReplayOptions {
     /// What spans say.
     #[command(flatten)]
     pub span: SpanOptions,
+    /// What spans must not say.
+    #[command(flatten)]
+    pub redact: RedactOptions,
+    /// Which traces are exported.
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
     /// Where spans go.
     #[command(flatten)]
     pub export: ExportOptions,
+    /// The configuration file.
+    #[command(flatten)]
+    pub configuration: FileOptions,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogOptions,
 }
 
 #[cfg(test)]

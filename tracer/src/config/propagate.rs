@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::target::GlobList;
 use crate::proxy;
 use crate::proxy::redirect::{self, Network, PortRange, Scope, ScopeError};
+use crate::sampling::Sampler;
 
 /// How trace context gets to other hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -86,13 +87,13 @@ pub enum Propagate {
 }
 
 impl PropagateOptions {
-    /// What the redirect takes; `None` if it is off.
-    pub fn redirect(&self) -> Option<redirect::Options> {
+    /// What the redirect takes, `roots` deciding on traces that it begins; `None` if it is off.
+    pub fn redirect(&self, roots: Sampler) -> Option<redirect::Options> {
         (self.propagate == Propagate::Proxy).then(|| redirect::Options {
             scope: self.scope(),
             drain: self.propagate_drain.into(),
             max_connections: self.propagate_max_connections as usize,
-            heads: self.heads(),
+            heads: self.heads(roots),
         })
     }
 
@@ -106,8 +107,8 @@ impl PropagateOptions {
         self.scope().resolve().map(drop)
     }
 
-    fn heads(&self) -> proxy::Options {
-        proxy::Options { deadline: self.propagate_wait.into(), ..proxy::Options::default() }
+    fn heads(&self, roots: Sampler) -> proxy::Options {
+        proxy::Options { deadline: self.propagate_wait.into(), roots, ..proxy::Options::default() }
     }
 
     fn scope(&self) -> Scope {

@@ -4,8 +4,10 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use http::HeaderName;
 
+use crate::redact::DEFAULT_LIMIT;
+
 /// What spans say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Spans")]
 pub struct SpanOptions {
     /// Route pattern such as '/users/{id}': requests that match get it as `http.route` and in
@@ -21,6 +23,14 @@ pub struct SpanOptions {
     /// Guess routes of paths that no --route matches, by replacing what looks like an identifier
     #[arg(long, env = "TRACER_ROUTE_HEURISTIC", value_parser = FalseyValueParser::new())]
     pub route_heuristic: bool,
+    /// Guessed routes that a service may have; what comes beyond is reported as `_OTHER`
+    #[arg(
+        long,
+        env = "TRACER_MAX_ROUTES",
+        default_value_t = DEFAULT_LIMIT,
+        value_name = "COUNT"
+    )]
+    pub max_routes: usize,
     /// Request header whose values go on spans; may be repeated. No header does unless named
     #[arg(
         long = "capture-request-header",
@@ -39,23 +49,17 @@ pub struct SpanOptions {
         value_name = "NAME"
     )]
     pub response_headers: Vec<HeaderName>,
-    /// Query parameter whose value is replaced by REDACTED; may be repeated. Replaces the built-in
-    /// list of signatures, tokens and passwords; '' alone redacts nothing
-    #[arg(
-        long = "redact-query-key",
-        env = "TRACER_REDACT_QUERY_KEYS",
-        value_delimiter = ',',
-        value_name = "KEY"
-    )]
-    pub redact_query_keys: Vec<String>,
 }
 
-impl SpanOptions {
-    /// The list that replaces the built-in one, if one was given.
-    pub fn redacted_query_keys(&self) -> Option<Vec<String>> {
-        let given = !self.redact_query_keys.is_empty();
-        let keys = self.redact_query_keys.iter().filter(|key| !key.is_empty());
-        given.then(|| keys.cloned().collect())
+impl Default for SpanOptions {
+    fn default() -> Self {
+        Self {
+            routes: Vec::new(),
+            route_heuristic: false,
+            max_routes: DEFAULT_LIMIT,
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+        }
     }
 }
 

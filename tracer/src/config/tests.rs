@@ -41,9 +41,11 @@ fn no_options_are_the_defaults() {
     assert_eq!(parsed.capture, default.capture);
     assert_eq!(parsed.target, default.target);
     assert_eq!(parsed.span, default.span);
+    assert_eq!(parsed.sampling, default.sampling);
     assert_eq!(parsed.export, default.export);
     assert_eq!(parsed.capture.ring_size.bytes(), 4 << 20);
-    assert_eq!(parsed.span.redacted_query_keys(), None);
+    assert_eq!(parsed.redact, default.redact);
+    assert_eq!(parsed.redact.query_keys(), None);
 }
 
 #[test]
@@ -88,9 +90,9 @@ fn span_options_are_checked() {
     assert!(options.span.route_heuristic);
     assert_eq!(options.span.request_headers, ["x-request-id"]);
     let keys = Some(vec!["token".to_owned(), "key".to_owned()]);
-    assert_eq!(options.span.redacted_query_keys(), keys);
+    assert_eq!(options.redact.query_keys(), keys);
     let nothing = run(&["--redact-query-key", ""]);
-    assert_eq!(nothing.span.redacted_query_keys(), Some(Vec::new()));
+    assert_eq!(nothing.redact.query_keys(), Some(Vec::new()));
     assert!(error(&["run", "--route", "users"]).contains("begins with `/`"));
     assert!(error(&["run", "--capture-request-header", "a b"]).contains("not a header name"));
 }

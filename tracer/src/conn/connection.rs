@@ -36,8 +36,14 @@ enum Stage {
         /// What was known before, in case it is something else after all; `None` once it is not.
         before: Option<Detection>,
     },
-    Ignored,
+    /// Nobody looks at it any more, for this reason.
+    Ignored(&'static str),
 }
+
+/// Nothing of it looked like anything we know.
+const UNKNOWN_PROTOCOL: &str = "ignored_unknown_protocol";
+/// It carries something else by now, as after `CONNECT` or an upgrade.
+const TUNNEL: &str = "ignored_tunnel";
 
 impl Connection {
     pub(super) fn new(opened: &Opened) -> Self {
@@ -54,6 +60,15 @@ impl Connection {
         }
     }
 
+    /// What is known of it, as a stable name for metrics.
+    pub(super) fn standing(&self) -> &'static str {
+        match &self.stage {
+            Stage::Unknown(_) => "undecided",
+            Stage::Speaks { protocol, .. } => protocol.name(),
+            Stage::Ignored(why) => why,
+        }
+    }
+
     pub(super) fn last_active(&self) -> KernelTime {
         self.last_active
     }
@@ -65,7 +80,7 @@ impl Connection {
         out: &mut Vec<Observation>,
     ) {
         self.last_active = data.time;
-        if matches!(self.stage, Stage::Ignored) || data.len == 0 {
+        if matches!(self.stage, Stage::Ignored(_)) || data.len == 0 {
             return;
         }
         let stream = match data.direction {
@@ -118,7 +133,7 @@ impl Connection {
                     out.push(Observation::Lost { conn, id: None, reason, exchanges });
                 }
             }
-            Stage::Ignored => {}
+            Stage::Ignored(_) => {}
         }
     }
 
@@ -136,9 +151,22 @@ impl Connection {
         }
     }
 
+    /// Has nothing more be known of the connection.
+    pub(super) fn dismiss(
+        &mut self,
+        conn: ConnId,
+        shared: &mut Shared,
+        out: &mut Vec<Observation>,
+    ) {
+        if !matches!(self.stage, Stage::Ignored) {
+            self.abandon(conn, LossReason::Unsampled, shared, out);
+            self.ignore(conn, out);
+        }
+    }
+
     /// Gives up the connection while its socket lives on.
     pub(super) fn evict(&mut self, conn: ConnId, shared: &mut Shared, out: &mut Vec<Observation>) {
-        if matches!(self.stage, Stage::Ignored) {
+        if matches!(self.stage, Stage::Ignored(_)) {
             return;
         }
         self.abandon(conn, LossReason::TableFull, shared, out);
@@ -156,7 +184,7 @@ impl Connection {
         if let Stage::Unknown(detection) = &mut self.stage {
             match detection.on_segment(segment) {
                 Finding::Undecided => return,
-                Finding::GiveUp => return self.ignore(conn, out),
+                Finding::GiveUp => return self.ignore(UNKNOWN_PROTOCOL, conn, out),
                 Finding::Speaks(protocol, prefix) => {
                     let before = Some(std::mem::take(detection));
                     self.stage = Stage::Speaks { protocol, before };
@@ -191,21 +219,21 @@ impl Connection {
                 if before.take().is_some() {
                     out.push(Observation::Verdict { conn, verdict: Verdict::Http });
                 }
-                self.ignore(conn, out);
+                self.ignore(TUNNEL, conn, out);
             }
             Standing::Rejected => {
                 let mut detection = before.take().unwrap_or_default();
                 protocol.abandon(LossReason::BadHead, &mut host);
                 match detection.refute(segment.moment.turn) {
-                    Finding::GiveUp => self.ignore(conn, out),
+                    Finding::GiveUp => self.ignore(UNKNOWN_PROTOCOL, conn, out),
                     _ => self.stage = Stage::Unknown(detection),
                 }
             }
         }
     }
 
-    fn ignore(&mut self, conn: ConnId, out: &mut Vec<Observation>) {
-        self.stage = Stage::Ignored;
+    fn ignore(&mut self, why: &'static str, conn: ConnId, out: &mut Vec<Observation>) {
+        self.stage = Stage::Ignored(why);
         out.push(Observation::Verdict { conn, verdict: Verdict::Ignore });
     }
 

@@ -13,6 +13,8 @@ mod tests;
 
 pub use crate::protocol::{LossReason, Observation, Verdict};
 
+use std::collections::BTreeMap;
+
 use connection::{Connection, Shared};
 use serde::Serialize;
 use table::Table;
@@ -109,6 +111,13 @@ impl Connections {
         }
     }
 
+    /// Gives up a connection of which nothing more is to be known, while its socket lives on.
+    pub fn dismiss(&mut self, conn: ConnId, out: &mut Vec<Observation>) {
+        if let Some(connection) = self.table.get(conn) {
+            connection.dismiss(conn, &mut self.shared, out);
+        }
+    }
+
     /// Gives up exchanges of connections that fell silent.
     pub fn on_tick(&mut self, now: KernelTime, out: &mut Vec<Observation>) {
         if now.nanos_since(self.last_expiry) < EXPIRY_INTERVAL {
@@ -147,9 +156,29 @@ impl Connections {
         self.table.len() == 0
     }
 
+    /// Connections by what is known of each: a protocol, or why nobody looks at it.
+    pub fn standings(&mut self) -> BTreeMap<&'static str, usize> {
+        let mut standings = BTreeMap::new();
+        self.table.for_oldest(|_, connection| {
+            *standings.entry(connection.standing()).or_default() += 1;
+            true
+        });
+        standings
+    }
+
+    /// From now on at most so many bytes of incomplete heads are held back.
+    pub fn set_buffer_limit(&mut self, bytes: usize) {
+        self.shared.limits.buffered_bytes = bytes;
+    }
+
     /// Bytes held back because a message head is not complete.
     pub fn buffered_bytes(&self) -> usize {
         self.shared.buffered
+    }
+
+    /// From now on these header fields are kept.
+    pub fn set_interest(&mut self, interest: HeaderInterest) {
+        self.shared.interest = interest;
     }
 
     fn on_opened(&mut self, opened: &Opened, out: &mut Vec<Observation>) {

@@ -1,4 +1,4 @@
-//! Spans for the tests of this folder.
+//! Spans for tests.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::queue::{Batch, BatchTrigger, Overflow, Queue, QueueBounds, Submission
 use crate::trace::context::{SpanId, TraceFlags, TraceId, TraceState};
 use crate::trace::{Resource, ResourceId, Span, SpanKind, Status, Value};
 
-pub(super) fn resource(id: u64, service: &str) -> Arc<Resource> {
+pub(crate) fn resource(id: u64, service: &str) -> Arc<Resource> {
     Arc::new(Resource {
         id: ResourceId(id),
         service: service.to_owned(),
@@ -17,7 +17,7 @@ pub(super) fn resource(id: u64, service: &str) -> Arc<Resource> {
 }
 
 /// A root span that begins at `start`, which also tells it from others.
-pub(super) fn span(start: u64) -> Span {
+pub(crate) fn span(start: u64) -> Span {
     Span {
         trace: TraceId((u128::from(start) + 1).to_be_bytes()),
         id: SpanId((start + 1).to_be_bytes()),
@@ -31,7 +31,9 @@ pub(super) fn span(start: u64) -> Span {
         end: start + 1,
         status: Status::Unset,
         attributes: Vec::new(),
+        dropped_attributes: 0,
         links: Vec::new(),
+        dropped_links: 0,
         resource: resource(1, "shop"),
     }
 }

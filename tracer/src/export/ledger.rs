@@ -10,6 +10,8 @@ pub enum DropReason {
     QueueFull,
     /// The destination's queue held as many bytes as it may.
     QueueBytes,
+    /// The agent was near its limit of memory.
+    Memory,
     /// The span alone is larger than a request may be.
     TooLarge,
     /// The receiver said that it will never take the request.
@@ -30,9 +32,10 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of reports.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::QueueFull,
         Self::QueueBytes,
+        Self::Memory,
         Self::TooLarge,
         Self::Refused,
         Self::Rejected,
@@ -48,6 +51,7 @@ impl DropReason {
         match self {
             Self::QueueFull => "queue_full",
             Self::QueueBytes => "queue_bytes",
+            Self::Memory => "memory",
             Self::TooLarge => "too_large",
             Self::Refused => "refused",
             Self::Rejected => "rejected",

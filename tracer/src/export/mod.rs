@@ -9,10 +9,10 @@ mod choice;
 pub mod console;
 mod file;
 #[cfg(test)]
-mod fixtures;
-mod footprint;
+pub(crate) mod fixtures;
 mod ledger;
 mod log_limit;
+mod observer;
 mod otlp;
 mod queue;
 mod settings;
@@ -22,11 +22,12 @@ mod wire;
 
 pub use choice::{ChoiceError, ExporterChoice, FileTarget};
 pub use ledger::{DropReason, ExportReport, ExporterReport};
-pub use otlp::{RetryPolicy, TlsError};
+pub use observer::{DestinationState, ExportObserver};
+pub use otlp::{MetricsExporter, Outcome, RetryPolicy, TlsError};
 pub use queue::{Overflow, QueueBounds};
 pub use settings::{
-    BatchSettings, Compression, ConsoleSettings, Options, OtlpSettings, Protocol, Proxy, Route,
-    Settings, SettingsError, SpoolSettings, TlsFiles,
+    BatchSettings, Compression, ConsoleSettings, MetricsSettings, Options, OtlpSettings, Protocol,
+    Proxy, Route, Settings, SettingsError, Signal, SpoolSettings, Temporality, TlsFiles,
 };
 pub use spool::SpoolError;
 pub use start::{ExportError, ExportHandle, SpanSink, start};

@@ -1,6 +1,7 @@
 //! The OTLP destination: batches become requests, and requests are retried until the receiver
 //! has them, refuses them for good, or time runs out.
 
+mod answer;
 mod attempts;
 mod client;
 mod dial;
@@ -8,6 +9,7 @@ mod draining;
 mod grpc;
 mod health;
 mod http;
+mod metrics;
 mod overflow;
 mod retry;
 mod spooling;
@@ -24,11 +26,14 @@ use tokio::time::Instant;
 
 use super::ledger::{DropReason, Ledger};
 use super::log_limit::LogLimit;
+use super::observer::Operations;
 use super::queue::{Batch, Queue};
 use super::settings::{OtlpSettings, Protocol};
 use super::wire::{self, Request};
+pub use answer::Outcome;
 pub use client::TlsError;
 use health::Health;
+pub use metrics::MetricsExporter;
 use overflow::OverflowWatch;
 pub use retry::RetryPolicy;
 pub(super) use spooling::{Spooling, strays};
@@ -89,6 +94,7 @@ pub(super) struct OtlpExporter {
     /// Size limit of a request: what was set, or less if the receiver refused that.
     max_request_bytes: AtomicUsize,
     rejections: LogLimit,
+    operations: Arc<Operations>,
     /// Where requests wait that cannot be delivered now; without it they wait in memory.
     spool: Option<Spooling>,
 }
@@ -105,9 +111,15 @@ impl OtlpExporter {
             health: Health::default(),
             max_request_bytes: AtomicUsize::new(settings.max_request_bytes),
             rejections: LogLimit::default(),
+            operations: Arc::default(),
             spool: None,
             settings,
         })
+    }
+
+    /// How long its requests take.
+    pub(super) fn operations(&self) -> &Arc<Operations> {
+        &self.operations
     }
 
     /// Lets requests wait in a spool.

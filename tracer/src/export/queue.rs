@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::footprint::footprint;
 use super::ledger::{DropReason, Ledger};
 use crate::trace::Span;
 
@@ -24,7 +23,7 @@ pub(super) struct Submission {
 impl Submission {
     /// Measures the spans once for all queues.
     pub(super) fn share(spans: Vec<Span>) -> Arc<Self> {
-        let sizes: Vec<_> = spans.iter().map(footprint).collect();
+        let sizes: Vec<_> = spans.iter().map(Span::footprint).collect();
         let bytes = sizes.iter().sum();
         Arc::new(Self { spans, sizes, bytes })
     }
@@ -229,6 +228,17 @@ impl Queue {
 
     fn half_full(&self, state: &State) -> bool {
         state.spans > self.bounds.spans / 2 || state.bytes > self.bounds.bytes / 2
+    }
+
+    /// Spans that wait, and the bytes they take.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.spans, state.bytes)
+    }
+
+    /// Spans that may wait.
+    pub(super) fn capacity(&self) -> usize {
+        self.bounds.spans
     }
 
     /// Whether more than half of what may wait does.

@@ -10,8 +10,10 @@
 mod endpoint;
 mod environment;
 mod headers;
+mod metrics;
 mod otlp;
 mod route;
+mod signal;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,8 +21,10 @@ use std::time::Duration;
 use super::choice::{ChoiceError, ExporterChoice};
 use super::queue::{Overflow, QueueBounds};
 use environment::Environment;
+pub use metrics::{MetricsSettings, Temporality};
 pub use otlp::{Compression, OtlpSettings, Protocol, TlsFiles};
 pub use route::{Proxy, Route};
+pub use signal::Signal;
 
 /// What was given on the command line or in a file; `None` leaves it to the environment.
 #[derive(Clone, Debug, Default)]
@@ -148,7 +152,7 @@ pub enum SettingsError {
     )]
     Endpoint {
         /// Option or variable.
-        source_name: &'static str,
+        source_name: String,
         /// What it said, without credentials.
         value: String,
     },
@@ -199,7 +203,7 @@ impl Settings {
         let wants_otlp = exporters.contains(&ExporterChoice::Otlp);
         let batch = batch(options, &mut environment);
         let otlp = if wants_otlp {
-            OtlpSettings::resolve_all(options, &mut environment)?
+            OtlpSettings::resolve_all(options, Signal::Traces, &mut environment)?
         } else {
             Vec::new()
         };
@@ -212,6 +216,27 @@ impl Settings {
             console.colour = Some(false);
         }
         Ok((Self { exporters, otlp, batch, spool, console }, environment.into_warnings()))
+    }
+
+    /// Adds the destinations of `other`; everything else stays as it is. Gives a warning for each
+    /// receiver that is there already.
+    pub fn join(&mut self, other: Self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for choice in other.exporters {
+            if !self.exporters.contains(&choice) {
+                self.exporters.push(choice);
+            }
+        }
+        for receiver in other.otlp {
+            if self.otlp.iter().any(|known| known.is_same_receiver(&receiver)) {
+                warnings.push(format!("{} is there twice", receiver.endpoint));
+            } else {
+                self.otlp.push(receiver);
+            }
+        }
+        self.spool = self.spool.take().or(other.spool);
+        OtlpSettings::name_all(&mut self.otlp);
+        warnings
     }
 }
 
@@ -229,8 +254,8 @@ fn exporters(
             Err(error) => environment.warn(VARIABLE, &error.to_string()),
         }
     }
-    let endpoint =
-        !options.otlp_endpoints.is_empty() || endpoint::endpoint_in(environment).is_some();
+    let endpoint = !options.otlp_endpoints.is_empty()
+        || endpoint::endpoint_in(Signal::Traces, environment).is_some();
     Ok(vec![if endpoint { ExporterChoice::Otlp } else { ExporterChoice::Console }])
 }
 

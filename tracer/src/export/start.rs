@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use super::choice::{ExporterChoice, FileTarget};
 use super::console::ConsoleExporter;
 use super::file::FileExporter;
-use super::ledger::{ExportReport, Ledger};
+use super::ledger::{DropReason, ExportReport, Ledger};
+use super::observer::{ExportObserver, Observed};
 use super::otlp::{OtlpExporter, Spooling, TlsError, strays};
 use super::queue::{BatchTrigger, Queue, Submission};
-use super::settings::{BatchSettings, Settings};
+use super::settings::{BatchSettings, Protocol, Settings};
 use super::spool::SpoolError;
 use crate::trace::Span;
 
@@ -73,12 +74,21 @@ impl SpanSink {
             queue.push(&submission);
         }
     }
+
+    /// Counts spans that are given up instead, for every destination.
+    pub fn give_up(&self, spans: usize, reason: DropReason) {
+        for queue in self.queues.iter() {
+            queue.ledger().submitted(spans);
+            queue.ledger().dropped(reason, spans);
+        }
+    }
 }
 
 /// The running exporters. Dropping it abandons what is queued; see [`ExportHandle::shutdown`].
 #[derive(Debug)]
 pub struct ExportHandle {
     queues: Arc<[Arc<Queue>]>,
+    observer: ExportObserver,
     closing: watch::Sender<Option<Instant>>,
     deadline: oneshot::Sender<Instant>,
     finished: mpsc::Receiver<()>,
@@ -94,19 +104,23 @@ pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError
 
     let Settings { exporters, otlp, batch, spool, console } = settings;
     let mut tasks = JoinSet::new();
-    let mut queues = Vec::new();
-    let mut enqueue = |name: String, settings: BatchSettings| {
-        let queue = Arc::new(queue(name, settings));
-        queues.push(Arc::clone(&queue));
-        queue
+    let mut observed = Vec::new();
+    let mut observe = |queue: &Arc<Queue>, kind, operations| {
+        observed.push(Observed { queue: Arc::clone(queue), kind, operations });
     };
     for choice in exporters {
         match choice {
             ExporterChoice::Otlp if otlp.is_empty() => return Err(ExportError::NoOtlpSettings),
             ExporterChoice::Otlp => {
                 for receiver in &otlp {
-                    let queue = enqueue(receiver.name.clone(), batch);
+                    let queue = Arc::new(queue(receiver.name.clone(), batch));
                     let mut exporter = OtlpExporter::new(receiver.clone())?;
+                    let kind = match receiver.protocol {
+                        Protocol::Grpc => "otlp_grpc_span_exporter",
+                        Protocol::HttpProtobuf => "otlp_http_span_exporter",
+                        Protocol::HttpJson => "otlp_http_json_span_exporter",
+                    };
+                    observe(&queue, kind, Arc::clone(exporter.operations()));
                     if let Some(spool) = &spool {
                         let ledger = Arc::clone(queue.ledger());
                         exporter = exporter.with_spool(Spooling::open(spool, receiver, ledger)?);
@@ -115,11 +129,13 @@ pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError
                 }
             }
             ExporterChoice::Console => {
-                let queue = enqueue(choice.to_string(), local(batch));
+                let queue = Arc::new(queue(choice.to_string(), local(batch)));
+                observe(&queue, "console_span_exporter", Arc::default());
                 tasks.spawn_on(ConsoleExporter::new(console).run(queue), runtime.handle());
             }
             ExporterChoice::File(ref target) => {
-                let queue = enqueue(choice.to_string(), local(batch));
+                let queue = Arc::new(queue(choice.to_string(), local(batch)));
+                observe(&queue, "otlp_file_span_exporter", Arc::default());
                 let file = FileExporter::open(target).map_err(|source| ExportError::File {
                     path: match target {
                         FileTarget::Stdout => "-".into(),
@@ -151,10 +167,11 @@ pub fn start(settings: Settings) -> Result<(SpanSink, ExportHandle), ExportError
         })
         .map_err(ExportError::Thread)?;
 
-    let queues: Arc<[_]> = queues.into();
+    let queues: Arc<[_]> = observed.iter().map(|it| Arc::clone(&it.queue)).collect();
+    let observer = ExportObserver(observed.into());
     Ok((
         SpanSink { queues: Arc::clone(&queues) },
-        ExportHandle { queues, closing, deadline, finished },
+        ExportHandle { queues, observer, closing, deadline, finished },
     ))
 }
 
@@ -183,6 +200,11 @@ async fn run(mut tasks: JoinSet<()>, deadline: oneshot::Receiver<Instant>) {
 }
 
 impl ExportHandle {
+    /// Looks at the destinations, also while they end.
+    pub fn observer(&self) -> ExportObserver {
+        self.observer.clone()
+    }
+
     /// The counts by now.
     pub fn report(&self) -> ExportReport {
         ExportReport { exporters: self.queues.iter().map(|it| it.ledger().report()).collect() }

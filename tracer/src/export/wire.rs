@@ -167,8 +167,14 @@ fn write_span(message: &mut Message, span: &Span) {
     for (name, value) in &span.attributes {
         write_attribute(message, 9, name, value);
     }
+    if span.dropped_attributes > 0 {
+        message.number(10, u64::from(span.dropped_attributes));
+    }
     for link in &span.links {
         message.embed(13, |message| write_link(message, link));
+    }
+    if span.dropped_links > 0 {
+        message.number(14, u64::from(span.dropped_links));
     }
     message.embed(15, |message| match span.status {
         Status::Unset => {}
@@ -186,6 +192,9 @@ fn write_link(message: &mut Message, link: &Link) {
     message.bytes(2, &link.span.0);
     for (name, value) in &link.attributes {
         write_attribute(message, 4, name, value);
+    }
+    if link.dropped_attributes > 0 {
+        message.number(5, u64::from(link.dropped_attributes));
     }
 }
 

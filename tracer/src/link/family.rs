@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use super::Origin;
 use super::instrumented::Muted;
 use crate::exchange::ExchangeId;
+use crate::sampling::Sampler;
 use crate::trace::context::{IdSource, SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
 /// Where a member stands, and what that means for those below it.
@@ -73,6 +74,8 @@ impl Place {
 /// One exchange on its way to becoming a span.
 #[derive(Debug)]
 struct Member<T> {
+    /// Decides whether the span that it becomes is recorded.
+    sampler: Sampler,
     origin: Option<Origin>,
     /// Its place, once it and all above it are settled.
     place: Option<Place>,
@@ -123,10 +126,11 @@ impl<T> Family<T> {
     }
 
     /// A new member, of unknown origin.
-    pub(super) fn begin(&mut self, id: ExchangeId) {
+    pub(super) fn begin(&mut self, id: ExchangeId, sampler: Sampler) {
         self.members.insert(
             id,
             Member {
+                sampler,
                 origin: None,
                 place: None,
                 muted: None,
@@ -342,7 +346,11 @@ impl<T> Family<T> {
                 }
                 _ => None,
             };
-            let span = member.given.take().or(placed).unwrap_or_else(|| ids.root());
+            let span = member.given.take().unwrap_or_else(|| {
+                let mut span = placed.unwrap_or_else(|| ids.root());
+                member.sampler.decide(&mut span);
+                span
+            });
             if span.parent.is_none() && matches!(member.origin, Some(Origin::Child { .. })) {
                 // Its parent ended long ago, or is not known: to say nothing is better than to
                 // guess.
@@ -391,6 +399,15 @@ impl<T> Family<T> {
         let mut ids: Vec<ExchangeId> = undecided.map(|(id, _)| *id).collect();
         ids.sort_by_key(|id| (id.conn, id.offset.0));
         ids
+    }
+
+    /// The traces of members that are to be handed on but were not yet.
+    pub(super) fn traces(&self) -> impl Iterator<Item = TraceId> {
+        let open = self.members.values().filter(|member| !member.handed_on);
+        open.filter_map(|member| match &member.place {
+            Some(Place::Span(span)) => Some(span.trace),
+            _ => None,
+        })
     }
 
     fn forget_if_done(&mut self, id: ExchangeId) {

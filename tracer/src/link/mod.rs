@@ -30,13 +30,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 use crate::event::{ConnId, Connecting, Data, Direction, KernelTime, Pid, Task, Tid};
 use crate::exchange::{Ends, ExchangeId, RequestHead, Role};
+use crate::sampling::Sampler;
 use crate::telemetry::is_export;
-use crate::trace::context::{IdSource, RemoteContext, SpanContext, extract};
+use crate::trace::context::{IdSource, RemoteContext, SpanContext, TraceId, extract};
 use by_timing::ByTiming;
 use callbacks::{Callbacks, Cause};
 pub use commitment::Committed;
@@ -93,6 +94,8 @@ pub struct Began<'a> {
     pub ends: &'a Arc<Ends>,
     /// The request.
     pub request: &'a RequestHead,
+    /// Decides whether the span that it becomes is recorded.
+    pub sampler: Sampler,
 }
 
 /// A finished exchange with its place in a trace.
@@ -277,7 +280,7 @@ impl<T> Linker<T> {
     pub fn on_began(&mut self, began: &Began<'_>, ids: &mut IdSource, placed: &mut Vec<Placed<T>>) {
         let carried = extract(&began.request.headers).map(Box::new);
         let Began { id, role, pid, tid, at, .. } = *began;
-        self.family.begin(id);
+        self.family.begin(id, began.sampler);
         let mut settled = Vec::new();
         if is_export(began.request) {
             self.on_export(id, role, pid, ids, &mut settled);
@@ -457,6 +460,11 @@ impl<T> Linker<T> {
             }
         }
         oldest
+    }
+
+    /// The traces of which something is open, as far as their places are settled.
+    pub fn traces(&self) -> FxHashSet<TraceId> {
+        self.family.traces().collect()
     }
 
     /// Nothing more will come: settles everything with what is known.

@@ -41,6 +41,13 @@ impl Tally {
         }
     }
 
+    /// Spans by service and by what decided.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, &'static str, u64)> {
+        self.services.iter().flat_map(|(service, outcomes)| {
+            outcomes.iter().map(move |(outcome, spans)| (service.as_str(), *outcome, *spans))
+        })
+    }
+
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()

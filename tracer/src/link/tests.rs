@@ -14,7 +14,6 @@ use std::net::SocketAddr;
 use super::*;
 use crate::event::{Endpoint, StreamOffset, Task};
 use crate::exchange::{End, HttpVersion};
-use crate::trace::context::TraceId;
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -28,6 +27,8 @@ struct Story {
     turns: HashMap<ConnId, (Direction, u32)>,
     /// Of requests from now on.
     target: &'static str,
+    /// Of what begins from now on.
+    sampler: Sampler,
     placed: Vec<Placed<&'static str>>,
 }
 
@@ -54,6 +55,7 @@ impl Story {
             offset: 0,
             turns: HashMap::new(),
             target: "/",
+            sampler: Sampler::default(),
             placed: Vec::new(),
         }
     }
@@ -108,8 +110,9 @@ impl Story {
                 .collect(),
         };
         let (pid, tid, at) = (Pid(by.pid), Tid(by.tid), KernelTime(self.now));
+        let sampler = self.sampler;
         self.linker.before_data(&data);
-        let began = Began { id, role, pid, tid, at, ends: &ends, request: &request };
+        let began = Began { id, role, pid, tid, at, ends: &ends, request: &request, sampler };
         self.linker.on_began(&began, &mut self.ids, &mut self.placed);
         self.linker.after_data(&data);
         id
@@ -356,7 +359,7 @@ fn what_came_of_a_call_is_never_its_cause() {
     let mut settled = Vec::new();
     let members = [1, 2, 3].map(|conn| ExchangeId { conn: ConnId(conn), offset: StreamOffset(0) });
     for id in members {
-        family.begin(id);
+        family.begin(id, Sampler::default());
         family.finish(id, id.conn.0, &mut settled);
     }
     for (id, parent) in [(0, 1), (1, 2), (2, 0)] {

@@ -13,6 +13,7 @@ const CALL: ExchangeId = ExchangeId { conn: ConnId(1), offset: StreamOffset(7) }
 
 struct Room {
     inquirer: Inquirer,
+    courier: Courier,
     desk: Desk,
     pipeline: Pipeline,
     outputs: Vec<Output>,
@@ -20,7 +21,7 @@ struct Room {
 
 impl Room {
     fn new() -> Self {
-        let (inquirer, desk) = open().unwrap();
+        let (inquirer, courier, desk) = open().unwrap();
         let pipeline = Pipeline::new(
             Connections::new(conn::Options::default()),
             Processes::replayed(),
@@ -28,7 +29,7 @@ impl Room {
             SpanBuilder::new(SpanOptions::default(), ClockOffset(0)),
             IdSource::seeded(1),
         );
-        Self { inquirer, desk, pipeline, outputs: Vec::new() }
+        Self { inquirer, courier, desk, pipeline, outputs: Vec::new() }
     }
 
     /// A process makes the call, with this head.
@@ -64,7 +65,11 @@ impl Room {
 
     fn work(&mut self) -> bool {
         self.desk.collect();
-        self.desk.answer(&mut self.pipeline, &mut self.outputs)
+        let left = self.desk.answer(&mut self.pipeline, &mut self.outputs);
+        while let Ok(replies) = self.courier.0.try_recv() {
+            hand_over(replies);
+        }
+        left
     }
 
     fn is_rung(&self) -> bool {

@@ -135,6 +135,9 @@ pub trait Protocol: fmt::Debug + Send {
     /// Gives up every open exchange and every buffer.
     fn abandon(&mut self, reason: LossReason, host: &mut Host<'_>);
 
+    /// Stable name for metrics.
+    fn name(&self) -> &'static str;
+
     /// Exchanges begun and not ended.
     fn open_exchanges(&self) -> usize;
 }

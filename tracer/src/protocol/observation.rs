@@ -113,6 +113,8 @@ pub enum LossReason {
     Desync,
     /// The connection table was full and this connection was idle longest.
     TableFull,
+    /// The connection is not watched any more, because what it carries is never recorded.
+    Unsampled,
     /// Nothing happened on the connection for too long.
     Expired,
     /// Still open when the agent stopped or the recording ended.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::event::{ConnId, StreamOffset};
 use crate::exchange::{ExchangeId, Field};
+use crate::sampling::Sampler;
 use crate::trace::context::{self, IdSource, RemoteContext};
 
 /// A request head that is complete, but for the context it is to carry.
@@ -89,12 +90,15 @@ pub trait Contexts: Send + Sync {
 /// By W3C Trace Context, a `traceparent` that is invalid or stands twice begins a new trace, and so
 /// does a `tracestate` on its own. A valid B3 context beside an invalid `traceparent` is taken over.
 #[derive(Debug)]
-pub struct NewRoots(Mutex<IdSource>);
+pub struct NewRoots {
+    ids: Mutex<IdSource>,
+    sampler: Sampler,
+}
 
 impl NewRoots {
-    /// Roots with ids from `ids`.
-    pub fn new(ids: IdSource) -> Self {
-        Self(Mutex::new(ids))
+    /// Roots with ids from `ids`, which `sampler` decides on.
+    pub fn new(ids: IdSource, sampler: Sampler) -> Self {
+        Self { ids: Mutex::new(ids), sampler }
     }
 
     /// What is to become of a head with these context fields.
@@ -111,7 +115,8 @@ impl NewRoots {
 
     fn root(&self) -> RemoteContext {
         // A panic while it was held left ids as random as before.
-        let root = self.0.lock().unwrap_or_else(PoisonError::into_inner).root();
+        let mut root = self.ids.lock().unwrap_or_else(PoisonError::into_inner).root();
+        self.sampler.decide(&mut root);
         RemoteContext { trace: root.trace, span: root.span, flags: root.flags, state: root.state }
     }
 }

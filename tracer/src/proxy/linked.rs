@@ -4,6 +4,7 @@
 use super::contexts::{Answer, Contexts, NewRoots, Question, Verdict, Void};
 use crate::link::Committed;
 use crate::propagation::Inquirer;
+use crate::sampling::Sampler;
 use crate::trace::context::{IdSource, RemoteContext, SpanContext};
 
 /// Asks the agent's thread about calls that the capture sees, and treats others as if nothing were
@@ -15,9 +16,9 @@ pub struct Linked {
 }
 
 impl Linked {
-    /// Asks there.
-    pub fn new(inquirer: Inquirer) -> Self {
-        Self { inquirer, unseen: NewRoots::new(IdSource::random()) }
+    /// Asks there. What is known of no service begins traces as `sampler` decides.
+    pub fn new(inquirer: Inquirer, sampler: Sampler) -> Self {
+        Self { inquirer, unseen: NewRoots::new(IdSource::random(), sampler) }
     }
 }
 

@@ -25,6 +25,7 @@ pub use contexts::{Answer, Captured, Contexts, NewRoots, Question, Verdict, Void
 pub use counts::{Counts, Event, OpaqueReason};
 pub use fed::Fed;
 pub use formats::{Formats, NoFormat};
+pub(crate) use forwarder::LOCAL_BUFFER;
 pub use forwarder::{Accepted, Forwarder, OpenSocket, Options, SameNamespace};
 pub use heads::B3;
 pub use linked::Linked;

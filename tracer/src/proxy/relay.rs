@@ -115,7 +115,7 @@ enum Turn {
     Moved,
     /// The same, and the next ones are worth not to be copied.
     Bulk,
-    /// More follows once the inspection is resumed.
+    /// They are in the backlog; more follows once the inspection is resumed.
     Waits,
     /// The sender has sent its last byte.
     Last,
@@ -159,15 +159,14 @@ impl<I: Inspect> Flow<'_, I> {
     async fn pass_all(&mut self, talk: &Talk<'_>) -> Result<(), End> {
         loop {
             let turn = poll_fn(|cx| self.poll_turn(cx)).await?;
-            self.flush(talk).await?;
-            match turn {
-                Turn::Moved => {}
-                Turn::Waits => {
-                    while Box::pin(self.inspect.resume(&mut self.backlog)).await {
-                        self.flush(talk).await?;
-                    }
+            if let Turn::Waits = turn {
+                while Box::pin(self.inspect.resume(&mut self.backlog)).await {
                     self.flush(talk).await?;
                 }
+            }
+            self.flush(talk).await?;
+            match turn {
+                Turn::Moved | Turn::Waits => {}
                 Turn::Bulk => {
                     let Some(pipe) = Pipe::take() else {
                         talk.count(Event::NoPipe);
@@ -196,10 +195,14 @@ impl<I: Inspect> Flow<'_, I> {
             output.clear();
             let inspected = self.inspect.inspect(read, output);
             let bytes = if inspected == Inspected::AsIs { read } else { output.as_slice() };
-            if !bytes.is_empty() {
-                let written = written(self.to.try_write(bytes))?;
-                self.backlog.extend_from_slice(&bytes[written..]);
-            }
+            // What waits is a complete head, for moments: written in two parts, the receiver would
+            // have to read twice.
+            let written = match inspected {
+                Inspected::Waits => 0,
+                _ if bytes.is_empty() => 0,
+                _ => written(self.to.try_write(bytes))?,
+            };
+            self.backlog.extend_from_slice(&bytes[written..]);
             let is_bulk = read.len() as u64 >= BULK && self.inspect.unread() >= BULK;
             Poll::Ready(Ok(match inspected {
                 Inspected::Waits => Turn::Waits,
@@ -222,12 +225,14 @@ impl<I: Inspect> Flow<'_, I> {
 
     async fn write_backlog(&mut self) -> Result<(), End> {
         let mut at = 0;
-        while at < self.backlog.len() {
-            self.writable().await?;
+        loop {
             at += written(self.to.try_write(&self.backlog[at..]))?;
+            if at == self.backlog.len() {
+                self.backlog = Vec::new();
+                return Ok(());
+            }
+            self.writable().await?;
         }
-        self.backlog = Vec::new();
-        Ok(())
     }
 
     /// Waits until the receiver takes more, or the sender resets.

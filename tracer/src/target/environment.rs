@@ -86,7 +86,7 @@ pub enum AttributesError {
 }
 
 /// Decodes `key=value,key=value`; members are counted from 1. Of equal keys the last one counts.
-pub(super) fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, AttributesError> {
+pub fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, AttributesError> {
     let mut attributes: Vec<(String, String)> = Vec::new();
     for (index, member) in text.split(',').enumerate() {
         let number = index + 1;

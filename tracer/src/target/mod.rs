@@ -28,7 +28,7 @@ mod testing;
 
 pub use cgroup::{CgroupError, CgroupPath};
 pub use clock::{ClockSource, Clocks, StartTicks};
-pub use environment::AttributesError;
+pub use environment::{AttributesError, resource_attributes};
 pub use host::Host;
 pub use listing::{Instrumented, Listing, Row};
 pub use process::{Process, Resolver};

@@ -11,6 +11,7 @@ mod w3c;
 use std::fmt;
 
 pub use id_source::IdSource;
+use smol_str::SmolStr;
 
 use crate::exchange::Field;
 
@@ -44,6 +45,12 @@ impl TraceFlags {
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+
+    /// These flags with those of `other` cleared.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
 }
 
 impl std::ops::BitOr for TraceFlags {
@@ -56,7 +63,7 @@ impl std::ops::BitOr for TraceFlags {
 
 /// A validated `tracestate` header value; empty when there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TraceState(pub Box<str>);
+pub struct TraceState(pub SmolStr);
 
 /// The context that a request carried: its sender's span is the remote parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,7 +163,7 @@ impl SpanId {
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -168,7 +175,7 @@ impl fmt::Debug for TraceId {
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
     }
 }
 

@@ -18,6 +18,7 @@
 //!   `server.port` of the web server's own client span are where it connects to.
 
 mod address;
+mod attributes;
 mod gateway;
 mod network;
 mod target;
@@ -28,15 +29,16 @@ use std::sync::Arc;
 use smol_str::{SmolStr, SmolStrBuilder, ToSmolStr};
 
 use super::context::SpanContext;
-use super::redact::{Redaction, split_credentials};
 use super::resource::Resource;
 use super::route::{RoutePattern, RouteTable};
 use super::semconv::{KNOWN_METHODS, OTHER, attribute, error_type};
-use super::span::{Link, Span, SpanKind, Status, Value};
+use super::span::{Link, Span, SpanKind, Status};
 use crate::event::ClockOffset;
-use crate::exchange::{End, Exchange, Field, HeaderInterest, Outcome, Role};
+use crate::exchange::{Exchange, HeaderInterest, Outcome, Role};
 use crate::link::Origin;
+use crate::redact::{self, Redactor, split_credentials};
 use address::{Authority, Headers, unnamed_authority};
+use attributes::{Attributes, CapturedHeader};
 use target::Target;
 
 /// Attributes of a usual span, to allocate once and not more: thousands of spans wait in queues.
@@ -49,12 +51,12 @@ const DEFAULT_SCHEME: &str = "http";
 pub struct SpanOptions {
     /// Configured routes.
     pub routes: Vec<RoutePattern>,
-    /// Guess routes of servers where no pattern matches, see [`super::route`].
-    pub infer_routes: bool,
-    /// Header fields to put on spans, by lower-case name. Values are not redacted.
+    /// Guess so many routes of each server where no pattern matches, see [`super::route`].
+    pub infer_routes: Option<usize>,
+    /// Header fields to put on spans, by lower-case name.
     pub captured_headers: HeaderInterest,
-    /// Query parameters to redact instead of the built-in list.
-    pub sensitive_query_keys: Option<Vec<String>>,
+    /// What is left out.
+    pub redaction: redact::Options,
     /// Methods to report as they are instead of the built-in list, case-sensitive.
     pub known_methods: Option<Vec<String>>,
 }
@@ -64,41 +66,49 @@ pub struct SpanOptions {
 pub struct SpanBuilder {
     clock: ClockOffset,
     routes: RouteTable,
-    redaction: Redaction,
+    redactor: Redactor,
     known_methods: Vec<SmolStr>,
     request_headers: Vec<CapturedHeader>,
     response_headers: Vec<CapturedHeader>,
 }
 
-#[derive(Debug)]
-struct CapturedHeader {
-    name: String,
-    attribute: String,
-}
-
 impl SpanBuilder {
     /// A builder for exchanges whose times `clock` converts.
     pub fn new(options: SpanOptions, clock: ClockOffset) -> Self {
+        let redactor = Redactor::new(options.redaction);
         let captured = |names: Vec<String>, prefix: &str| {
             let mut names = names;
             names.sort();
             names.dedup();
             names
                 .into_iter()
-                .map(|name| CapturedHeader { attribute: format!("{prefix}{name}"), name })
+                .map(|name| {
+                    let attribute = format!("{prefix}{name}");
+                    let masked = redactor.masks_header(&name, &attribute);
+                    CapturedHeader { name, attribute, masked }
+                })
                 .collect()
         };
+        let request_headers = captured(options.captured_headers.request, "http.request.header.");
+        let response_headers = captured(options.captured_headers.response, "http.response.header.");
         Self {
             clock,
             routes: RouteTable::new(options.routes, options.infer_routes),
-            redaction: options.sensitive_query_keys.map_or_else(Redaction::default, Redaction::of),
+            redactor,
             known_methods: options.known_methods.map_or_else(
                 || KNOWN_METHODS.map(SmolStr::new_static).into(),
                 |methods| methods.into_iter().map(SmolStr::from).collect(),
             ),
-            request_headers: captured(options.captured_headers.request, "http.request.header."),
-            response_headers: captured(options.captured_headers.response, "http.response.header."),
+            request_headers,
+            response_headers,
         }
+    }
+
+    /// Goes on with other options, and with what was counted.
+    pub fn reconfigure(&mut self, options: SpanOptions) {
+        let before = std::mem::replace(self, Self::new(options, self.clock));
+        self.redactor.go_on_from(&before.redactor);
+        self.routes.go_on_from(before.routes);
     }
 
     /// The span of `exchange`, at the place that `context` gives it for the reason `origin`.
@@ -142,7 +152,7 @@ impl SpanBuilder {
         describe_origin(origin, &mut attributes);
 
         let start = self.clock.unix_nanos(exchange.start);
-        Span {
+        let mut span = Span {
             trace: context.trace,
             id: context.span,
             parent: context.parent,
@@ -158,12 +168,21 @@ impl SpanBuilder {
             end: self.clock.unix_nanos(exchange.end).max(start),
             status,
             attributes: attributes.0,
+            dropped_attributes: 0,
             links: related(origin),
+            dropped_links: 0,
             resource,
-        }
+        };
+        self.redactor.redact(&mut span);
+        span
     }
 
-    /// How often an inferred route was withheld because its bounds were reached.
+    /// What was left out of spans so far.
+    pub fn redacted(&self) -> redact::Counts {
+        self.redactor.counts()
+    }
+
+    /// How often a request had an inferred route beyond those that its service may have.
     pub fn routes_overflowed(&self) -> u64 {
         self.routes.overflowed()
     }
@@ -192,11 +211,16 @@ impl SpanBuilder {
         let default_port = default_port(scheme);
         attributes.text(attribute::URL_SCHEME, scheme);
         if !target.path.is_empty() {
-            let path = part_of(&exchange.request.target, target.path);
-            attributes.text(attribute::URL_PATH, path);
+            match self.redactor.url().path(target.path) {
+                Cow::Borrowed(path) => {
+                    let path = part_of(&exchange.request.target, path);
+                    attributes.text(attribute::URL_PATH, path);
+                }
+                Cow::Owned(path) => attributes.text(attribute::URL_PATH, path),
+            }
         }
         if let Some(query) = target.query.filter(|query| !query.is_empty()) {
-            attributes.text(attribute::URL_QUERY, self.redaction.query(query));
+            attributes.text(attribute::URL_QUERY, self.redactor.url().query(query));
         }
 
         let forwarded = headers.forwarded_host();
@@ -269,11 +293,11 @@ impl SpanBuilder {
         }
         // Asterisk form stands for the server as a whole, whose URI has an empty path.
         if target.path != "*" {
-            url.push_str(target.path);
+            url.push_str(&self.redactor.url().path(target.path));
         }
         if let Some(query) = target.query {
             url.push('?');
-            url.push_str(&self.redaction.query(query));
+            url.push_str(&self.redactor.url().query(query));
         }
         url
     }
@@ -331,7 +355,7 @@ fn describe_origin(origin: &Origin, attributes: &mut Attributes) {
 fn related(origin: &Origin) -> Vec<Link> {
     match origin {
         Origin::Unclear { related: Some(related), .. } => {
-            vec![Link { trace: related.trace, span: related.span, attributes: Vec::new() }]
+            vec![Link::to(related.trace, related.span)]
         }
         _ => Vec::new(),
     }
@@ -358,48 +382,6 @@ fn error_type(exchange: &Exchange) -> Option<SmolStr> {
         (Outcome::ClosedLocally, Role::Client) => error_type::ABORTED,
     };
     Some(SmolStr::new_static(name))
-}
-
-/// The attribute list under construction; each name is added at most once.
-struct Attributes(Vec<(Cow<'static, str>, Value)>);
-
-impl Attributes {
-    fn text(&mut self, name: &'static str, value: impl Into<SmolStr>) {
-        self.0.push((Cow::Borrowed(name), Value::Text(value.into())));
-    }
-
-    fn int(&mut self, name: &'static str, value: i64) {
-        self.0.push((Cow::Borrowed(name), Value::Int(value)));
-    }
-
-    fn double(&mut self, name: &'static str, value: f64) {
-        self.0.push((Cow::Borrowed(name), Value::Double(value)));
-    }
-
-    fn address(&mut self, name: &'static str, end: &End) {
-        if let Some(address) = end.address() {
-            self.text(name, address.clone());
-        }
-    }
-
-    fn port(&mut self, name: &'static str, port: Option<u16>) {
-        if let Some(port) = port {
-            self.int(name, i64::from(port));
-        }
-    }
-
-    fn headers(&mut self, wanted: &[CapturedHeader], headers: &[Field]) {
-        for wanted in wanted {
-            let values: Vec<String> = headers
-                .iter()
-                .filter(|(name, _)| *name == wanted.name)
-                .map(|(_, value)| value.to_string())
-                .collect();
-            if !values.is_empty() {
-                self.0.push((Cow::Owned(wanted.attribute.clone()), Value::TextList(values)));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,15 +4,14 @@
 //! sockets, processes beyond their [`Resource`], or export formats.
 
 pub mod context;
+mod footprint;
 mod http;
-mod redact;
 mod resource;
 pub mod route;
 pub mod semconv;
 mod span;
 
 pub use http::{SpanBuilder, SpanOptions};
-pub use redact::Redaction;
 pub use resource::{Resource, ResourceId};
 pub use route::{RouteError, RoutePattern};
 pub use span::{Link, Span, SpanKind, Status, Value};

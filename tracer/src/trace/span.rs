@@ -51,6 +51,8 @@ pub struct Link {
     pub span: SpanId,
     /// Why it is linked.
     pub attributes: Vec<(&'static str, Value)>,
+    /// Attributes left out because there were too many.
+    pub dropped_attributes: u32,
 }
 
 /// One finished operation of one process.
@@ -80,8 +82,30 @@ pub struct Span {
     pub status: Status,
     /// Attributes by semantic-convention name; names are unique.
     pub attributes: Vec<(Cow<'static, str>, Value)>,
+    /// Attributes left out because there were too many.
+    pub dropped_attributes: u32,
     /// References to other spans.
     pub links: Vec<Link>,
+    /// Links left out because there were too many.
+    pub dropped_links: u32,
     /// The process that did it.
     pub resource: Arc<Resource>,
+}
+
+impl Link {
+    /// A reference to a span, for no stated reason.
+    pub fn to(trace: TraceId, span: SpanId) -> Self {
+        Self { trace, span, attributes: Vec::new(), dropped_attributes: 0 }
+    }
+}
+
+impl Span {
+    /// The value of an attribute that is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let attribute = self.attributes.iter().find(|(known, _)| known == name);
+        attribute.and_then(|(_, value)| match value {
+            Value::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
 }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracer::proxy::{
     Accepted, Answer, Forwarder, NewRoots, Options, Question, SameNamespace, Verdict, Void,
 };
+use tracer::sampling::Sampler;
 use tracer::trace::context::{IdSource, extract};
 
 /// What the forwarder inserts if told to insert always the same.
@@ -229,7 +230,8 @@ pub(crate) async fn forward(destination: SocketAddr, contexts: Contexts) -> Sock
     let forwarder = match contexts {
         Contexts::Fixed => Forwarder::new(Arc::new(Fixed), Options::default()),
         Contexts::NewRoots => {
-            Forwarder::new(Arc::new(NewRoots::new(IdSource::seeded(1))), Options::default())
+            let contexts = NewRoots::new(IdSource::seeded(1), Sampler::default());
+            Forwarder::new(Arc::new(contexts), Options::default())
         }
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -59,18 +59,45 @@ pub(crate) struct Stolen {
 impl Stolen {
     /// Since boot, see `proc_stat(5)`.
     pub(crate) fn so_far() -> Result<Self> {
-        let text = fs::read_to_string("/proc/stat")?;
-        let line = text.lines().next().context("/proc/stat is empty")?;
-        let times: Vec<f64> =
-            line.split_whitespace().skip(1).take(8).filter_map(|time| time.parse().ok()).collect();
-        let stolen = *times.get(7).context("/proc/stat tells no stolen time")?;
-        Ok(Self { stolen, total: times.iter().sum() })
+        let times = machine_times()?;
+        Ok(Self { stolen: times[7], total: times.iter().sum() })
     }
 
     /// Share of all processors' time since an earlier reading, from 0 to 1.
     pub(crate) fn share_since(self, earlier: Self) -> f64 {
         (self.stolen - earlier.stolen) / (self.total - earlier.total).max(1.0)
     }
+}
+
+/// Processor time that this machine used for anything, interrupts included.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Busy(f64);
+
+impl Busy {
+    /// Since boot.
+    pub(crate) fn so_far() -> Result<Self> {
+        let [user, nice, system, _idle, _io_wait, hard, soft, _stolen] = machine_times()?;
+        Ok(Self(user + nice + system + hard + soft))
+    }
+
+    /// Since then, in microseconds.
+    pub(crate) fn until_now(self) -> Result<f64> {
+        Ok((Self::so_far()?.0 - self.0) * tick())
+    }
+}
+
+/// What all processors did since boot, in ticks, in the order of `proc_stat(5)`.
+fn machine_times() -> Result<[f64; 8]> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("/proc/stat is empty")?;
+    let times: Vec<f64> =
+        line.split_whitespace().skip(1).take(8).filter_map(|time| time.parse().ok()).collect();
+    times.try_into().ok().context("/proc/stat tells too little")
+}
+
+/// In microseconds.
+fn tick() -> f64 {
+    1e6 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Resident memory of a process, in MiB.
@@ -106,8 +133,7 @@ impl Stat {
             let (before, after) = text.rsplit_once(") ")?;
             let name = before.split_once(" (")?.1.to_owned();
             let fields: Vec<&str> = after.split_whitespace().collect();
-            let tick = 1e6 / rustix::param::clock_ticks_per_second() as f64;
-            let time = |index: usize| Some(fields.get(index)?.parse::<f64>().ok()? * tick);
+            let time = |index: usize| Some(fields.get(index)?.parse::<f64>().ok()? * tick());
             // Fields 4, 14 and 15; `fields` begins with field 3.
             let cpu = Cpu { user: time(11)?, system: time(12)? };
             Some(Self { name, parent: fields.get(1)?.parse().ok()?, cpu })

@@ -6,15 +6,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
-use tracer_tests::{Process, layout};
+use tracer_tests::{Launcher, layout};
 
-/// Time beyond its own that a generator may take.
-const SLACK: Duration = Duration::from_mins(1);
+/// Seconds beyond its own that a generator may take.
+const SLACK: u32 = 60;
 const PACED_CONNECTIONS: u32 = 20;
 
 /// How to load a server.
@@ -36,41 +34,38 @@ pub(crate) struct Measured {
 }
 
 impl Load {
-    /// Sends requests for so many seconds; fails unless all are answered well.
-    pub(crate) fn run(self, url: &str, seconds: u32) -> Result<Measured> {
+    /// Sends requests for so many seconds, from a program that this shell starts; fails unless all
+    /// are answered well.
+    pub(crate) fn run(self, launcher: &mut Launcher, url: &str, seconds: u32) -> Result<Measured> {
         let directory = tempfile::tempdir()?;
-        let log = directory.path().join("log");
-        let mut command = match self {
+        let log = directory.path().join("requests");
+        let patience = (seconds + SLACK).to_string();
+        let mut words = vec!["env", "-u", "LD_LIBRARY_PATH", "LC_ALL=C", "timeout", &patience];
+        let generator = match self {
             Self::Saturating { connections } => saturate(url, seconds, connections),
-            Self::Paced { rate } => pace(url, seconds, rate, &directory.path().join("requests")),
+            Self::Paced { rate } => pace(url, seconds, rate, &log),
         };
-        command.env("LC_ALL", "C");
-        let mut generator = Process::start("the load generator", &command, &log)?;
-        let status = generator.wait(Duration::from_secs(seconds.into()) + SLACK)?;
-        ensure!(status.success(), "the load generator failed:\n{}", generator.log());
+        words.extend(generator.iter().map(String::as_str));
+        let output = launcher.run(words)?.success().context("the load generator failed")?;
         match self {
-            Self::Saturating { .. } => wrk_result(&generator.log()),
-            Self::Paced { .. } => {
-                h2load_result(&fs::read_to_string(directory.path().join("requests"))?)
-            }
+            Self::Saturating { .. } => wrk_result(&output.stdout),
+            Self::Paced { .. } => h2load_result(&fs::read_to_string(log)?),
         }
     }
 }
 
-fn saturate(url: &str, seconds: u32, connections: u32) -> Command {
-    let mut wrk = Command::new("wrk");
-    wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "-s"]);
-    wrk.arg(layout::workspace().join("xtask/src/bench/wrk.lua")).arg(url);
-    wrk
+fn saturate(url: &str, seconds: u32, connections: u32) -> Vec<String> {
+    let script = layout::workspace().join("xtask/src/bench/wrk.lua");
+    let (duration, connections) = (format!("-d{seconds}s"), format!("-c{connections}"));
+    let script = script.to_string_lossy();
+    ["wrk", "-t1", &connections, &duration, "-s", &script, url].map(str::to_owned).to_vec()
 }
 
-fn pace(url: &str, seconds: u32, rate: u32, log: &Path) -> Command {
-    let mut h2load = Command::new("h2load");
-    h2load.args(["--h1", "-t1", &format!("-c{PACED_CONNECTIONS}")]);
-    h2load.arg(format!("-n{}", rate * seconds));
-    h2load.arg(format!("--rps={}", rate / PACED_CONNECTIONS));
-    h2load.arg("--log-file").arg(log).arg(url);
-    h2load
+fn pace(url: &str, seconds: u32, rate: u32, log: &Path) -> Vec<String> {
+    let (clients, requests) = (format!("-c{PACED_CONNECTIONS}"), format!("-n{}", rate * seconds));
+    let (rate, log) = (format!("--rps={}", rate / PACED_CONNECTIONS), log.to_string_lossy());
+    let words = ["h2load", "--h1", "-t1", &clients, &requests, &rate, "--log-file", &log, url];
+    words.map(str::to_owned).to_vec()
 }
 
 fn wrk_result(output: &str) -> Result<Measured> {

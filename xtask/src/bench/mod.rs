@@ -6,14 +6,16 @@ mod export;
 mod links;
 mod load;
 mod overhead;
+mod proxy;
 mod report;
+mod rounds;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use self::overhead::Effort;
 use self::report::Report;
+use self::rounds::Effort;
 use crate::privilege;
 use crate::setup::{self, Part};
 use crate::shell::{build_agent, note, step};
@@ -36,6 +38,8 @@ enum Benchmark {
     Overhead(Effort),
     /// What exporting a span takes, beside OpenTelemetry's Rust SDK and a collector
     Export(export::Effort),
+    /// What the proxy of `--propagate proxy` costs, beside `HAProxy` and Envoy
+    Proxy(proxy::Arguments),
     /// How often a call is given the request that caused it
     Links(links::Arguments),
 }
@@ -62,14 +66,25 @@ fn measure(arguments: &Arguments) -> Result<Option<Report>> {
             export::run(*effort).map(Some)
         }
         Benchmark::Overhead(effort) => {
-            if !arguments.prepared {
-                setup::ensure(&[Part::Build, Part::Test])?;
-                build_agent()?;
-            }
-            if privilege::rerun_as_root("loading eBPF programs into the kernel", &["--prepared"])? {
-                return Ok(None);
-            }
-            overhead::run(*effort).map(Some)
+            as_root(arguments, &[Part::Build, Part::Test], || overhead::run(*effort))
+        }
+        Benchmark::Proxy(proxy) => {
+            as_root(arguments, &[Part::Build, Part::Test, Part::Proxies], || proxy::run(proxy))
         }
     }
+}
+
+fn as_root(
+    arguments: &Arguments,
+    parts: &[Part],
+    run: impl FnOnce() -> Result<Report>,
+) -> Result<Option<Report>> {
+    if !arguments.prepared {
+        setup::ensure(parts)?;
+        build_agent()?;
+    }
+    if privilege::rerun_as_root("loading eBPF programs into the kernel", &["--prepared"])? {
+        return Ok(None);
+    }
+    run().map(Some)
 }

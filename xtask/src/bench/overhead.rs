@@ -5,33 +5,18 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use tracer_tests::service::{Gunicorn, Nginx, Service};
-use tracer_tests::{AgentOptions, Backend, Rotel};
+use tracer_tests::{AgentOptions, Backend, Launcher, Rotel};
 
-use super::cpu::{Cpu, Memory, Stolen};
+use super::cpu::{Cpu, Memory};
 use super::load::{Load, Measured};
 use super::report::{Report, Table, median};
+use super::rounds::{Effort, Rounds};
 use crate::shell::{note, output, step};
-
-/// How long to measure.
-#[derive(Clone, Copy, clap::Args)]
-pub(crate) struct Effort {
-    /// Rounds of each variant; the median counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Length of a round
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
-    seconds: u32,
-}
 
 const FIXED_RATE: u32 = 10_000;
 const UNTRACED: &str = "untraced";
-/// Share of processor time lost to other machines on the host, from which on a set of variants is
-/// measured again: it would say more about them than about us.
-const STOLEN: f64 = 0.01;
-/// Sets measured at most, as a multiple of those asked for. The least disturbed ones count.
-const ATTEMPTS: u32 = 3;
-
 pub(crate) fn run(effort: Effort) -> Result<Report> {
+    let mut launcher = Launcher::start()?;
     let elsewhere = Nginx::new("client_max_body_size 64m; location / { return 200; }")?.start()?;
     let rotel = Rotel::blackhole()?;
     let nginx = Nginx::new("location / { }")?.file("hello", b"hello\n")?.start()?;
@@ -77,7 +62,7 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
     let mut report = Report::new("overhead", conditions(effort)?);
     for scenario in &scenarios {
         step(&scenario.title);
-        let measurements = scenario.measure(effort)?;
+        let measurements = scenario.measure(&mut launcher, effort)?;
         scenario.report(&measurements, &mut report);
     }
     Ok(report)
@@ -111,15 +96,7 @@ fn conditions(effort: Effort) -> Result<Vec<String>> {
     let cpus = std::thread::available_parallelism()?;
     Ok(vec![
         format!("{}, {cpus} CPUs, everything on this machine over loopback.", kernel.trim()),
-        format!(
-            "{} rounds of {} s a variant, variants taking turns; medians, ratios by round. Rounds in \
-             which the machine's host took more than {:.0} % of the time are repeated, up to {} of \
-             them in all.",
-            effort.rounds,
-            effort.seconds,
-            STOLEN * 100.0,
-            effort.rounds * ATTEMPTS
-        ),
+        effort.condition(),
         "Agent and SDK export every span by OTLP over HTTP to an nginx that discards them, because \
          the work of a receiver is done on another machine as a rule; `collector beside it` exports \
          by gRPC to a rotel that decodes them on these processors."
@@ -152,12 +129,12 @@ impl<'a> Variant<'a> {
         self.name.replace(", ", "_").replace(' ', "_")
     }
 
-    fn measure(&self, load: Load, seconds: u32) -> Result<Round> {
+    fn measure(&self, launcher: &mut Launcher, load: Load, seconds: u32) -> Result<Round> {
         let agent = self.agent.as_ref().map(AgentOptions::start).transpose()?;
         let agent_pid = agent.as_ref().map(tracer_tests::Agent::pid);
         let threads_before = agent_pid.map(Cpu::by_thread).transpose()?;
         let server_before = Cpu::of_tree(self.service.pid())?;
-        let measured = load.run(&self.service.url("/hello"), seconds)?;
+        let measured = load.run(launcher, &self.service.url("/hello"), seconds)?;
         let server = Cpu::of_tree(self.service.pid())?.since(server_before);
 
         let (Some(agent), Some(before)) = (agent, threads_before) else {
@@ -216,54 +193,26 @@ impl Round {
     }
 }
 
-/// The rounds that count.
-struct Measurements {
-    /// By variant.
-    rounds: Vec<Vec<Round>>,
-    /// Share of processor time that the host took, in the most disturbed of them.
-    stolen: f64,
-}
-
 impl Scenario<'_> {
-    fn measure(&self, effort: Effort) -> Result<Measurements> {
+    fn measure(&self, launcher: &mut Launcher, effort: Effort) -> Result<Rounds<Vec<Round>>> {
         // Page cache, interpreter and processor clock warm up unmeasured.
         for variant in &self.variants {
-            self.load.run(&variant.service.url("/hello"), 1)?;
+            self.load.run(launcher, &variant.service.url("/hello"), 1)?;
         }
-        let mut sets: Vec<(f64, Vec<Round>)> = Vec::new();
-        let mut calm = 0;
-        for number in 1..=effort.rounds * ATTEMPTS {
-            let before = Stolen::so_far()?;
-            let set = self.measure_set(number, effort)?;
-            let stolen = Stolen::so_far()?.share_since(before);
-            if stolen <= STOLEN {
-                calm += 1;
-            } else {
-                note(format!("round {number}: the host took {:.1} %", stolen * 100.0));
-            }
-            sets.push((stolen, set));
-            if calm == effort.rounds {
-                break;
-            }
-        }
-        sets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
-        sets.truncate(effort.rounds as usize);
-        let worst = sets.last().map_or(0.0, |(stolen, _)| *stolen);
-        let mut rounds: Vec<Vec<Round>> = self.variants.iter().map(|_| Vec::new()).collect();
-        for (_, set) in sets {
-            for (rounds, round) in rounds.iter_mut().zip(set) {
-                rounds.push(round);
-            }
-        }
-        Ok(Measurements { rounds, stolen: worst })
+        effort.measure(|number| self.measure_set(launcher, number, effort))
     }
 
     /// One round of each variant.
-    fn measure_set(&self, number: u32, effort: Effort) -> Result<Vec<Round>> {
+    fn measure_set(
+        &self,
+        launcher: &mut Launcher,
+        number: u32,
+        effort: Effort,
+    ) -> Result<Vec<Round>> {
         let mut set = Vec::new();
         for variant in &self.variants {
             let round = variant
-                .measure(self.load, effort.seconds)
+                .measure(launcher, self.load, effort.seconds)
                 .with_context(|| format!("{}, {}", self.title, variant.name))?;
             note(format!(
                 "round {number}: {:<26} {:>8.0} req/s",
@@ -274,8 +223,8 @@ impl Scenario<'_> {
         Ok(set)
     }
 
-    fn report(&self, measurements: &Measurements, report: &mut Report) {
-        let Measurements { rounds, stolen } = measurements;
+    fn report(&self, measured: &Rounds<Vec<Round>>, report: &mut Report) {
+        let Rounds { rounds: sets, stolen } = measured;
         report.figure(format!("{}.stolen_share", self.name), *stolen);
         let mut table = Table::new(
             format!("{} (the host took up to {:.1} %)", self.title, stolen * 100.0),
@@ -301,11 +250,13 @@ impl Scenario<'_> {
             format!("{}: where the time goes, CPU µs a request", self.name),
             &["", "added to the server (probes)", "agent, by thread"],
         );
-        let untraced = &rounds[0];
-        for (variant, rounds) in self.variants.iter().zip(rounds) {
-            let of = |value: &dyn Fn(&Round) -> f64| median(rounds.iter().map(value));
+        for (index, variant) in self.variants.iter().enumerate() {
+            let rounds: Vec<&Round> = sets.iter().map(|set| &set[index]).collect();
+            let untraced = sets.iter().map(|set| &set[0]);
+            let of =
+                |value: &dyn Fn(&Round) -> f64| median(rounds.iter().map(|round| value(round)));
             let against = |value: &dyn Fn(&Round, &Round) -> f64| {
-                median(rounds.iter().zip(untraced).map(|(round, base)| value(round, base)))
+                median(rounds.iter().zip(untraced.clone()).map(|(round, base)| value(round, base)))
             };
             let server = |round: &Round| round.per_request(round.server.total());
             let mut cells = vec![variant.name.to_owned()];
@@ -339,7 +290,7 @@ impl Scenario<'_> {
                 cell("lost", total(&|it| it.lost), 0);
                 cell("missing", total(&|it| it.missing), 0);
 
-                let threads = threads(rounds);
+                let threads = threads(&rounds);
                 for (name, cpu) in &threads {
                     let figure = format!("agent_thread.{name}.cpu_us_per_request");
                     report.figure(format!("{}.{}.{figure}", self.name, variant.key()), *cpu);
@@ -359,7 +310,7 @@ impl Scenario<'_> {
 }
 
 /// Median processor time a request, by the agent's thread names.
-fn threads(rounds: &[Round]) -> BTreeMap<String, f64> {
+fn threads(rounds: &[&Round]) -> BTreeMap<String, f64> {
     let mut names = BTreeMap::<&String, Vec<f64>>::new();
     for round in rounds {
         for (name, cpu) in round.agent.iter().flat_map(|agent| &agent.threads) {

@@ -19,11 +19,12 @@ const POLICY_CONTENT: &str =
     "#!/bin/sh\n# Placed by `cargo xtask setup` while it installs.\nexit 101\n";
 /// Packages below, by patterns of `dpkg-query`, that bring a service along: of the same name, or of
 /// this one.
-const SERVICES: [(&str, Option<&str>); 8] = [
+const SERVICES: [(&str, Option<&str>); 9] = [
     ("nginx", None),
     ("haproxy", None),
     ("apache2", None),
     ("php[0-9]*-fpm", None),
+    ("prometheus", None),
     ("redis-server", None),
     ("postgresql", None),
     ("mariadb-server", Some("mariadb")),
@@ -52,9 +53,9 @@ struct Need {
     present: Present,
 }
 
-use Part::{Build, Demo, Links, Test, Vm};
+use Part::{Build, Demo, Links, Proxies, Test, Vm};
 
-const NEEDS: [Need; 29] = [
+const NEEDS: [Need; 30] = [
     Need { parts: &[Build], packages: &["gcc"], present: Present::Program("cc") },
     Need { parts: &[Demo, Test, Vm], packages: &["nginx"], present: Present::Program("nginx") },
     Need {
@@ -74,6 +75,7 @@ const NEEDS: [Need; 29] = [
     Need { parts: &[Test], packages: &["wrk"], present: Present::Program("wrk") },
     Need { parts: &[Test], packages: &["nghttp2-client"], present: Present::Program("h2load") },
     Need { parts: &[Test], packages: &["apache2-utils"], present: Present::Program("ab") },
+    Need { parts: &[Test], packages: &["prometheus"], present: Present::Program("promtool") },
     Need { parts: &[Test], packages: &["haproxy"], present: Present::Program("haproxy") },
     Need { parts: &[Test], packages: &["iproute2"], present: Present::Program("ip") },
     Need { parts: &[Test], packages: &["redis-server"], present: Present::Program("redis-server") },
@@ -92,6 +94,7 @@ const NEEDS: [Need; 29] = [
     Need { parts: &[Links], packages: &["php-fpm"], present: Present::Package },
     Need { parts: &[Links], packages: &["php-curl"], present: Present::Package },
     Need { parts: &[Links], packages: &["puma"], present: Present::Program("puma") },
+    Need { parts: &[Proxies], packages: &["iperf3"], present: Present::Program("iperf3") },
     Need {
         parts: &[Vm],
         packages: &["qemu-system-x86"],

@@ -26,6 +26,8 @@ pub(crate) enum Part {
     Test,
     /// The further services of `bench links`.
     Links,
+    /// The further proxies of `bench proxy`, and what measures them.
+    Proxies,
     /// Virtual machines.
     Vm,
 }
@@ -53,6 +55,9 @@ pub(crate) fn ensure(parts: &[Part]) -> Result<()> {
         peers::ensure_python("tests/apps/links/requirements.txt")?;
         service::go_program(&layout::links_source("links_app.go"))?;
         service::java_classes(&layout::links_source("LinksApp.java"))?;
+    }
+    if parts.contains(&Part::Proxies) {
+        peers::ensure_python("tests/proxies.txt")?;
     }
     step("Set-up is complete");
     Ok(())

@@ -56,7 +56,7 @@ impl OtlpExporter {
         uncompressed: usize,
         closing: &Closing,
     ) -> Result<Accepted, Failure> {
-        let limit = self.settings.timeout;
+        let (limit, began) = (self.settings.timeout, Instant::now());
         let result = tokio::select! {
             result = self.transport.attempt(body) => result,
             () = tokio::time::sleep(limit) => Err(Failure::Retryable {
@@ -69,6 +69,13 @@ impl OtlpExporter {
                 return Err(Failure::Retryable { after: None, trouble: Trouble::Silent, reason });
             }
         };
+        let error = match &result {
+            Ok(_) => None,
+            Err(Failure::Retryable { trouble, .. } | Failure::Permanent { trouble, .. }) => {
+                Some(trouble.name())
+            }
+        };
+        self.operations.record(error, began.elapsed());
         self.note(&result, uncompressed);
         result
     }

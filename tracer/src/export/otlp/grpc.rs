@@ -9,20 +9,21 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
+use tonic::{Request, Status};
 
+use super::answer;
 use super::client::{Connections, TlsError};
-use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
-use crate::export::settings::{Compression, OtlpSettings, Protocol};
+use crate::export::settings::{Compression, OtlpSettings, Protocol, Signal};
 
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const EXPORT_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const EXPORT_METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
 #[derive(Debug)]
 pub(super) struct GrpcTransport {
     connections: Connections<tonic::body::Body>,
     origin: http::Uri,
+    path: PathAndQuery,
     compression: Option<CompressionEncoding>,
     metadata: MetadataMap,
 }
@@ -36,6 +37,10 @@ impl GrpcTransport {
         Ok(Self {
             connections: Connections::new(settings)?,
             origin: settings.endpoint.clone(),
+            path: PathAndQuery::from_static(match settings.signal {
+                Signal::Traces => EXPORT_TRACES,
+                Signal::Metrics => EXPORT_METRICS,
+            }),
             compression: match settings.compression {
                 Compression::None => None,
                 Compression::Gzip => Some(CompressionEncoding::Gzip),
@@ -61,7 +66,7 @@ impl GrpcTransport {
             grpc = grpc.send_compressed(encoding);
         }
         grpc.ready().await.map_err(|error| Failure::connection(&error, Protocol::Grpc))?;
-        match grpc.unary(request, PathAndQuery::from_static(EXPORT), ExportCodec).await {
+        match grpc.unary(request, self.path.clone(), ExportCodec).await {
             Ok(response) => Ok(Accepted::from(response.into_inner())),
             Err(status) => Err(failure(&status)),
         }
@@ -73,22 +78,10 @@ fn failure(status: &Status) -> Failure {
     if let Some(cause) = status.source() {
         return Failure::connection(cause, Protocol::Grpc);
     }
-    let trouble = Trouble::of_grpc(status);
-    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let reason = format!("{:?}: {}", status.code(), status.message());
-    match status.code() {
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => Failure::Retryable { after, trouble, reason },
-        Code::ResourceExhausted if after.is_some() => Failure::Retryable { after, trouble, reason },
-        _ => Failure::Permanent { trouble, reason },
-    }
+    answer::of_grpc(status)
 }
 
-/// Encoded requests out, decoded responses in.
+/// Encoded requests out, decoded responses in: those of all signals look the same.
 #[derive(Clone, Copy, Debug)]
 struct ExportCodec;
 
@@ -131,7 +124,8 @@ impl Decoder for ExportCodec {
 mod tests {
     use std::time::Duration;
 
-    use tonic_types::ErrorDetails;
+    use tonic::Code;
+    use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
 

@@ -5,24 +5,20 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
-use http::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER,
-};
-use http::{Request, StatusCode};
+use http::Request;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
 use http_body_util::{BodyExt, Full, Limited};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 
+use super::answer::{self, JSON, PROTOBUF};
 use super::client::{Connections, TlsError};
 use super::dial::tunnels;
 use super::trouble::Trouble;
 use super::{Accepted, Failure, MAX_RESPONSE_BYTES, USER_AGENT};
-use crate::export::settings::{Compression, OtlpSettings, Protocol, Proxy, Route};
+use crate::export::settings::{Compression, OtlpSettings, Protocol, Proxy, Route, Signal};
 
-const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// A status without the rest of its response is answer enough after so long.
 const BODY_PATIENCE: Duration = Duration::from_secs(2);
 /// Levels at which compression costs less than the rest of an export.
@@ -35,6 +31,7 @@ pub(super) struct HttpTransport {
     endpoint: http::Uri,
     headers: HeaderMap,
     protocol: Protocol,
+    signal: Signal,
     compression: Compression,
 }
 
@@ -65,6 +62,7 @@ impl HttpTransport {
             endpoint: settings.endpoint.clone(),
             headers,
             protocol: settings.protocol,
+            signal: settings.signal,
             compression: settings.compression,
         })
     }
@@ -76,7 +74,10 @@ impl HttpTransport {
     /// Converts and compresses a protobuf body once for all attempts.
     pub(super) fn prepare(&self, body: &Bytes) -> Bytes {
         let body = match self.protocol {
-            Protocol::HttpJson => json(body),
+            Protocol::HttpJson => match self.signal {
+                Signal::Traces => json::<ExportTraceServiceRequest>(body),
+                Signal::Metrics => json::<ExportMetricsServiceRequest>(body),
+            },
             Protocol::HttpProtobuf | Protocol::Grpc => body.clone(),
         };
         // Invariant: writing to a `Vec` does not fail.
@@ -108,113 +109,14 @@ impl HttpTransport {
         let body = Limited::new(body, MAX_RESPONSE_BYTES).collect();
         let body = tokio::time::timeout(BODY_PATIENCE, body).await;
         let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes);
-        if head.status.is_success() {
-            // The status says that it was taken: a broken body must not make it a duplicate.
-            return Ok(accepted(&head.headers, body.unwrap_or_default()));
-        }
-        let message = body.map(|body| message(&body)).unwrap_or_default();
-        let reason = format!("{} {message}", head.status);
-        let trouble = Trouble::of_http(head.status);
-        Err(match head.status {
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => {
-                let after = retry_after(&head.headers, SystemTime::now());
-                Failure::Retryable { after, trouble, reason }
-            }
-            _ => Failure::Permanent { trouble, reason },
-        })
+        answer::of_http(head.status, &head.headers, body, SystemTime::now())
     }
 }
 
 /// A request as JSON, by way of the generated types, so that there is one mapping from spans to
 /// OTLP, not two.
-fn json(body: &Bytes) -> Bytes {
+fn json<T: Message + Default + serde::Serialize>(body: &Bytes) -> Bytes {
     // Invariant: we encoded it ourselves, and everything in it has a form in JSON.
-    let request = ExportTraceServiceRequest::decode(body.clone()).unwrap_or_default();
+    let request = T::decode(body.clone()).unwrap_or_default();
     serde_json::to_vec(&request).unwrap_or_default().into()
-}
-
-fn accepted(headers: &HeaderMap, body: Bytes) -> Accepted {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or("").trim();
-    let response = if kind == PROTOBUF {
-        ExportTraceServiceResponse::decode(body).unwrap_or_default()
-    } else if kind == JSON {
-        response_in_json(&body).unwrap_or_default()
-    } else {
-        ExportTraceServiceResponse::default()
-    };
-    Accepted::from(response)
-}
-
-/// 64-bit numbers are texts in JSON, but receivers that write numbers are understood as well.
-fn response_in_json(body: &[u8]) -> Option<ExportTraceServiceResponse> {
-    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let partial = json.get("partialSuccess")?;
-    let rejected = partial
-        .get("rejectedSpans")
-        .and_then(|rejected| rejected.as_i64().or_else(|| rejected.as_str()?.parse().ok()));
-    let message = partial.get("errorMessage").and_then(serde_json::Value::as_str);
-    Some(ExportTraceServiceResponse {
-        partial_success: Some(ExportTracePartialSuccess {
-            rejected_spans: rejected.unwrap_or(0),
-            error_message: message.unwrap_or("").to_owned(),
-        }),
-    })
-}
-
-impl From<ExportTraceServiceResponse> for Accepted {
-    fn from(response: ExportTraceServiceResponse) -> Self {
-        let partial = response.partial_success.unwrap_or_default();
-        Self {
-            rejected: usize::try_from(partial.rejected_spans).unwrap_or(0),
-            message: partial.error_message,
-        }
-    }
-}
-
-/// The message of a `google.rpc.Status`, or the text that came instead.
-fn message(body: &Bytes) -> String {
-    if let Ok(status) = tonic_types::pb::Status::decode(body.clone())
-        && !status.message.is_empty()
-    {
-        return status.message;
-    }
-    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    match json.as_ref().and_then(|status| status.get("message")?.as_str()) {
-        Some(message) => message.to_owned(),
-        None => String::from_utf8_lossy(body).trim().to_owned(),
-    }
-}
-
-/// `Retry-After` in seconds or as a date.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let parse = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
-            retry_after(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(10))
-        };
-        assert_eq!(parse("7"), Some(Duration::from_secs(7)));
-        assert_eq!(parse("Thu, 01 Jan 1970 00:01:10 GMT"), Some(Duration::from_mins(1)));
-        assert_eq!(parse("Thu, 01 Jan 1970 00:00:01 GMT"), Some(Duration::ZERO));
-        assert_eq!(parse("soon"), None);
-        assert_eq!(parse("-1"), None);
-        assert_eq!(retry_after(&HeaderMap::new(), SystemTime::UNIX_EPOCH), None);
-    }
 }

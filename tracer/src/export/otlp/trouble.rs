@@ -54,6 +54,27 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// Stable name for metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::UnknownHost => "unknown_host",
+            Self::NobodyListens => "nobody_listens",
+            Self::Unreachable => "unreachable",
+            Self::Silent => "timeout",
+            Self::HungUp | Self::HungUpOnGrpc | Self::Shared => "hung_up",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateRefused => "certificate_refused",
+            Self::NotTls | Self::Tls => "tls",
+            Self::NotGrpc | Self::NotHttp => "wrong_protocol",
+            Self::Proxy => "proxy",
+            Self::Busy => "busy",
+            Self::Unauthorized => "unauthorized",
+            Self::WrongPath => "wrong_path",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+        }
+    }
+
     /// What to do about it.
     pub(super) fn advice(self) -> &'static str {
         match self {

@@ -88,7 +88,7 @@ async fn the_oldest_can_make_room_for_the_newest() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_are_bounded_whichever_end_gives_way() {
-    let room = 3 * footprint(&spans(0..1)[0]);
+    let room = 3 * spans(0..1)[0].footprint();
     for (overflow, kept) in [(Overflow::Newest, 0..3), (Overflow::Oldest, 5..8)] {
         let queue = bounded(QueueBounds { spans: 100, bytes: room, overflow }, 10);
         queue.push(&Submission::share(spans(0..2)));

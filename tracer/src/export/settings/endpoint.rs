@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use http::uri::{PathAndQuery, Scheme, Uri};
 
-use super::{Environment, Protocol, Route, SettingsError};
+use super::{Environment, Protocol, Route, SettingsError, Signal};
 
-pub(super) const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-pub(super) const GENERAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-const TRACES_PATH: &str = "v1/traces";
+const GENERAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// A destination.
 pub(super) struct Endpoint {
@@ -20,26 +18,34 @@ pub(super) struct Endpoint {
 }
 
 /// The endpoint variables, to tell whether an endpoint is configured at all.
-pub(super) fn endpoint_in(environment: &Environment<'_>) -> Option<(&'static str, String)> {
-    environment.otlp(TRACES_ENDPOINT, GENERAL_ENDPOINT)
+pub(super) fn endpoint_in(
+    signal: Signal,
+    environment: &Environment<'_>,
+) -> Option<(String, String)> {
+    environment.otlp(signal, "ENDPOINT")
 }
 
 /// The option's endpoint, else the environment's, else the specification's default.
 pub(super) fn resolve(
     given: Option<&String>,
     protocol: Protocol,
+    signal: Signal,
     environment: &mut Environment<'_>,
 ) -> Result<Endpoint, SettingsError> {
-    let set =
-        given.map(|value| ("--otlp-endpoint", value.clone())).or_else(|| endpoint_in(environment));
+    let set = given
+        .map(|value| ("--otlp-endpoint".to_owned(), value.clone()))
+        .or_else(|| endpoint_in(signal, environment));
     let (source_name, value) = set.unwrap_or_else(|| {
         let default = match protocol {
             Protocol::Grpc => "http://localhost:4317",
             Protocol::HttpProtobuf | Protocol::HttpJson => "http://localhost:4318",
         };
-        (GENERAL_ENDPOINT, default.to_owned())
+        (GENERAL_ENDPOINT.to_owned(), default.to_owned())
     });
-    let invalid = || SettingsError::Endpoint { source_name, value: without_credentials(&value) };
+    let invalid = || SettingsError::Endpoint {
+        source_name: source_name.clone(),
+        value: without_credentials(&value),
+    };
 
     if let Some(path) = value.strip_prefix("unix:") {
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -50,7 +56,7 @@ pub(super) fn resolve(
         let uri = match protocol {
             Protocol::Grpc => Uri::from_static("http://localhost/"),
             Protocol::HttpProtobuf | Protocol::HttpJson => {
-                Uri::from_static("http://localhost/v1/traces")
+                format!("http://localhost/{}", signal.path()).parse().map_err(|_| invalid())?
             }
         };
         let route = Route::Unix(PathBuf::from(path));
@@ -58,7 +64,7 @@ pub(super) fn resolve(
     }
     let text = match protocol {
         Protocol::Grpc if !value.contains("://") => {
-            let insecure = insecure(environment);
+            let insecure = insecure(signal, environment);
             format!("{}://{value}", if insecure { "http" } else { "https" })
         }
         _ => value.clone(),
@@ -73,21 +79,23 @@ pub(super) fn resolve(
     let path = match protocol {
         Protocol::Grpc => {
             if uri.path() != "/" {
-                environment.warn(source_name, "gRPC has no URL path; it is ignored");
+                environment.warn(&source_name, "gRPC has no URL path; it is ignored");
             }
             "/".to_owned()
         }
         // The signal's own variable is the complete URL, everything else a base.
-        Protocol::HttpProtobuf | Protocol::HttpJson if source_name == TRACES_ENDPOINT => {
+        Protocol::HttpProtobuf | Protocol::HttpJson
+            if source_name == signal.variable("ENDPOINT") =>
+        {
             uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned()
         }
         Protocol::HttpProtobuf | Protocol::HttpJson => {
-            format!("{}/{TRACES_PATH}", uri.path().trim_end_matches('/'))
+            format!("{}/{}", uri.path().trim_end_matches('/'), signal.path())
         }
     };
     if protocol != Protocol::Grpc && uri.port_u16() == Some(4317) {
         environment.warn(
-            source_name,
+            &source_name,
             "port 4317 usually speaks gRPC, but the protocol is over HTTP; \
              use --otlp-protocol grpc if exports fail",
         );
@@ -100,15 +108,12 @@ pub(super) fn resolve(
 }
 
 /// For gRPC endpoints without a scheme; the third name is obsolete.
-fn insecure(environment: &mut Environment<'_>) -> bool {
-    [
-        "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
-        "OTEL_EXPORTER_OTLP_INSECURE",
-        "OTEL_EXPORTER_OTLP_SPAN_INSECURE",
-    ]
-    .into_iter()
-    .find_map(|variable| environment.truth(variable))
-    .unwrap_or(false)
+fn insecure(signal: Signal, environment: &mut Environment<'_>) -> bool {
+    let own = signal.variable("INSECURE");
+    [own.as_str(), "OTEL_EXPORTER_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_SPAN_INSECURE"]
+        .into_iter()
+        .find_map(|variable| environment.truth(variable))
+        .unwrap_or(false)
 }
 
 /// URLs go to logs, where passwords must not.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::Signal;
+
 /// Reads variables and collects warnings about them.
 pub(super) struct Environment<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
@@ -28,13 +30,14 @@ impl<'a> Environment<'a> {
         (!value.is_empty()).then(|| value.to_owned())
     }
 
-    /// The variable of the traces signal if it is set, else the general one.
-    pub(super) fn otlp(
-        &self,
-        traces: &'static str,
-        general: &'static str,
-    ) -> Option<(&'static str, String)> {
-        [traces, general].into_iter().find_map(|name| Some((name, self.text(name)?)))
+    /// The signal's own variable if it is set, else the general one.
+    pub(super) fn otlp(&self, signal: Signal, name: &str) -> Option<(String, String)> {
+        [signal.variable(name), format!("OTEL_EXPORTER_OTLP_{name}")].into_iter().find_map(
+            |variable| {
+                let value = self.text(&variable)?;
+                Some((variable, value))
+            },
+        )
     }
 
     pub(super) fn count(&mut self, variable: &str) -> Option<usize> {

@@ -2,25 +2,27 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Environment, SettingsError};
+use super::{Environment, SettingsError, Signal};
 
 /// The option's headers, else the environment's. They hold secrets: no message repeats them.
 pub(super) fn resolve(
     given: Option<&String>,
+    signal: Signal,
     environment: &mut Environment<'_>,
 ) -> Result<HeaderMap, SettingsError> {
     if let Some(list) = given {
         let (headers, bad) = parse_headers(list);
         return if bad == 0 { Ok(headers) } else { Err(SettingsError::Headers) };
     }
-    let set = environment.otlp("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
-    let Some((variable, list)) = set else { return Ok(HeaderMap::new()) };
+    let Some((variable, list)) = environment.otlp(signal, "HEADERS") else {
+        return Ok(HeaderMap::new());
+    };
     let (headers, bad) = parse_headers(&list);
     if bad > 0 {
         let problem = format!(
             "{bad} of its headers are malformed and ignored; write name=value,name2=value2"
         );
-        environment.warn(variable, &problem);
+        environment.warn(&variable, &problem);
     }
     Ok(headers)
 }

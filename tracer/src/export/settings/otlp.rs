@@ -7,7 +7,7 @@ use http::Uri;
 use http::header::HeaderMap;
 
 use super::endpoint::{self, Endpoint};
-use super::{Environment, Options, Route, SettingsError, headers};
+use super::{Environment, Options, Route, SettingsError, Signal, headers};
 use crate::export::otlp::RetryPolicy;
 
 /// Specification default of one attempt.
@@ -58,6 +58,10 @@ pub struct TlsFiles {
 pub struct OtlpSettings {
     /// For reports: `otlp`, with the endpoint if there are several.
     pub name: String,
+    /// What is sent.
+    pub signal: Signal,
+    /// Where to, as the user wrote it.
+    pub given_endpoint: String,
     /// Where to: the complete URL for HTTP, scheme and authority for gRPC. `https` means TLS.
     pub endpoint: Uri,
     /// What is connected to in order to get there.
@@ -105,6 +109,7 @@ impl OtlpSettings {
     /// One value an endpoint, in order and without repetitions.
     pub(super) fn resolve_all(
         options: &Options,
+        signal: Signal,
         environment: &mut Environment<'_>,
     ) -> Result<Vec<Self>, SettingsError> {
         let given = match &options.otlp_endpoints[..] {
@@ -116,18 +121,31 @@ impl OtlpSettings {
         let mut all: Vec<Self> = Vec::new();
         for (index, endpoint) in given.iter().enumerate() {
             let (protocol, headers) = (protocols.of(index), headers.of(index));
-            let one = Self::resolve(*endpoint, protocol, headers, options, environment)?;
-            let same = |it: &Self| (&it.endpoint, &it.route) == (&one.endpoint, &one.route);
-            if all.iter().any(same) {
+            let one = Self::resolve(*endpoint, protocol, headers, options, signal, environment)?;
+            if all.iter().any(|known| known.is_same_receiver(&one)) {
                 environment.warn("--otlp-endpoint", &format!("{} is there twice", one.endpoint));
             } else {
                 all.push(one);
             }
         }
-        if let [one] = &mut all[..] {
-            "otlp".clone_into(&mut one.name);
-        }
+        Self::name_all(&mut all);
         Ok(all)
+    }
+
+    /// Whether both lead to the same place.
+    pub(super) fn is_same_receiver(&self, other: &Self) -> bool {
+        (&self.endpoint, &self.route) == (&other.endpoint, &other.route)
+    }
+
+    /// One receiver is `otlp`; several are told apart by where they are.
+    pub(super) fn name_all(receivers: &mut [Self]) {
+        if let [one] = receivers {
+            "otlp".clone_into(&mut one.name);
+            return;
+        }
+        for receiver in receivers {
+            receiver.name = format!("otlp {}", receiver.given_endpoint);
+        }
     }
 
     fn resolve(
@@ -135,26 +153,17 @@ impl OtlpSettings {
         protocol_given: Option<&String>,
         headers_given: Option<&String>,
         options: &Options,
+        signal: Signal,
         environment: &mut Environment<'_>,
     ) -> Result<Self, SettingsError> {
-        let protocol = protocol(protocol_given, environment)?;
-        let Endpoint { text, uri, route } = endpoint::resolve(given, protocol, environment)?;
-        let file = |traces, general| {
-            environment.otlp(traces, general).map(|(_, path)| PathBuf::from(path))
-        };
+        let protocol = protocol(protocol_given, signal, environment)?;
+        let Endpoint { text, uri, route } =
+            endpoint::resolve(given, protocol, signal, environment)?;
+        let file = |name| environment.otlp(signal, name).map(|(_, path)| PathBuf::from(path));
         let tls = TlsFiles {
-            trusted: file(
-                "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
-                "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            ),
-            client_certificate: file(
-                "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-            ),
-            client_key: file(
-                "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
-                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-            ),
+            trusted: file("CERTIFICATE"),
+            client_certificate: file("CLIENT_CERTIFICATE"),
+            client_key: file("CLIENT_KEY"),
         };
         let give_up_after = match options.retry_for {
             Some(Duration::ZERO) => Some(Duration::MAX),
@@ -163,13 +172,15 @@ impl OtlpSettings {
         };
         let default_retry = RetryPolicy::default();
         Ok(Self {
-            name: format!("otlp {text}"),
+            name: String::new(),
+            signal,
+            given_endpoint: text,
             endpoint: uri,
             route,
             protocol,
-            headers: headers::resolve(headers_given, environment)?,
-            timeout: timeout(options, environment),
-            compression: compression(options, environment)?,
+            headers: headers::resolve(headers_given, signal, environment)?,
+            timeout: timeout(options, signal, environment),
+            compression: compression(options, signal, environment)?,
             tls,
             retry: RetryPolicy {
                 give_up_after: give_up_after.unwrap_or(default_retry.give_up_after),
@@ -186,6 +197,7 @@ impl OtlpSettings {
 
 fn protocol(
     given: Option<&String>,
+    signal: Signal,
     environment: &mut Environment<'_>,
 ) -> Result<Protocol, SettingsError> {
     const SUPPORTED: &str = "grpc, http/protobuf or http/json";
@@ -202,23 +214,22 @@ fn protocol(
             supported: SUPPORTED,
         });
     }
-    let set = environment.otlp("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL");
-    if let Some((variable, value)) = set {
+    if let Some((variable, value)) = environment.otlp(signal, "PROTOCOL") {
         if let Some(protocol) = parse(&value) {
             return Ok(protocol);
         }
         environment.warn(
-            variable,
+            &variable,
             &format!("`{value}` is not supported; using http/protobuf (known: {SUPPORTED})"),
         );
     }
     Ok(Protocol::HttpProtobuf)
 }
 
-fn timeout(options: &Options, environment: &mut Environment<'_>) -> Duration {
+fn timeout(options: &Options, signal: Signal, environment: &mut Environment<'_>) -> Duration {
     options
         .otlp_timeout
-        .or_else(|| environment.millis("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"))
+        .or_else(|| environment.millis(&signal.variable("TIMEOUT")))
         .or_else(|| environment.millis("OTEL_EXPORTER_OTLP_TIMEOUT"))
         .filter(|timeout| !timeout.is_zero())
         .unwrap_or(DEFAULT_TIMEOUT)
@@ -226,6 +237,7 @@ fn timeout(options: &Options, environment: &mut Environment<'_>) -> Duration {
 
 fn compression(
     options: &Options,
+    signal: Signal,
     environment: &mut Environment<'_>,
 ) -> Result<Compression, SettingsError> {
     const SUPPORTED: &str = "gzip, zstd or none";
@@ -242,11 +254,11 @@ fn compression(
             supported: SUPPORTED,
         });
     }
-    let set =
-        environment.otlp("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION");
-    let Some((variable, value)) = set else { return Ok(Compression::None) };
+    let Some((variable, value)) = environment.otlp(signal, "COMPRESSION") else {
+        return Ok(Compression::None);
+    };
     Ok(parse(&value).unwrap_or_else(|| {
-        environment.warn(variable, &format!("`{value}` is unknown and ignored; use {SUPPORTED}"));
+        environment.warn(&variable, &format!("`{value}` is unknown and ignored; use {SUPPORTED}"));
         Compression::None
     }))
 }

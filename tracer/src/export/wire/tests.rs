@@ -51,11 +51,14 @@ fn every_field_decodes_as_the_generated_types_have_it() {
             ("l".into(), Value::TextList(vec!["x".into(), String::new()])),
             ("empty".into(), Value::Text("".into())),
         ],
+        dropped_attributes: 3,
         links: vec![Link {
             trace: TraceId([1; 16]),
             span: SpanId([2; 8]),
             attributes: vec![("why", Value::Bool(false))],
+            dropped_attributes: 1,
         }],
+        dropped_links: 300,
         resource: resource(1, "shop"),
     };
     let plain = Span {
@@ -66,7 +69,9 @@ fn every_field_decodes_as_the_generated_types_have_it() {
         kind: SpanKind::Client,
         status: Status::Unset,
         attributes: Vec::new(),
+        dropped_attributes: 0,
         links: Vec::new(),
+        dropped_links: 0,
         ..full.clone()
     };
 
@@ -97,10 +102,13 @@ fn every_field_decodes_as_the_generated_types_have_it() {
             ),
             pair("empty", text("")),
         ],
+        dropped_attributes_count: 3,
+        dropped_links_count: 300,
         links: vec![proto::span::Link {
             trace_id: vec![1; 16],
             span_id: vec![2; 8],
             attributes: vec![pair("why", any_value::Value::BoolValue(false))],
+            dropped_attributes_count: 1,
             ..Default::default()
         }],
         status: Some(proto::Status {
@@ -115,7 +123,9 @@ fn every_field_decodes_as_the_generated_types_have_it() {
         flags: 0x100,
         kind: proto::span::SpanKind::Client as i32,
         attributes: Vec::new(),
+        dropped_attributes_count: 0,
         links: Vec::new(),
+        dropped_links_count: 0,
         status: Some(proto::Status::default()),
         ..expected_full.clone()
     };

@@ -124,3 +124,28 @@ fn contexts_of_calls_that_are_never_seen_are_bounded() {
     }
     assert!(story.commit_to(call(1), &context));
 }
+
+#[test]
+fn what_goes_on_the_wire_is_sampled_as_its_trace_is() {
+    for (sampler, below, flags) in [
+        (Sampler::OFF.parent_based(), Sampler::default(), 0b10),
+        (Sampler::default(), Sampler::OFF.parent_based(), 0b11),
+        (Sampler::default(), Sampler::OFF, 0b10),
+        (Sampler::ratio(1.0).parent_based(), Sampler::default(), 0b11),
+    ] {
+        let mut story = Story::new();
+        story.sampler = sampler;
+        let request = story.request(1, by(1, 1, 0));
+        story.sampler = below;
+        let call = story.call(2, by(1, 1, 0));
+        let context = ours(story.commit(call));
+        assert_eq!(context.flags.0, flags, "{sampler:?}, {below:?}");
+        story.end(call, by(1, 1, 0), Role::Client, "call");
+        story.end(request, by(1, 1, 0), Role::Server, "request");
+        let spans = story.finish();
+        assert!(is_child(&spans, "call", "request"));
+        assert_eq!(spans["call"].place, context, "decided once");
+        let request = &spans["request"].place;
+        assert_eq!(request.state, context.state, "the threshold goes with it");
+    }
+}

@@ -105,6 +105,10 @@ impl Protocol for FastCgi {
         }
     }
 
+    fn name(&self) -> &'static str {
+        "fastcgi"
+    }
+
     fn open_exchanges(&self) -> usize {
         usize::from(self.current.as_ref().is_some_and(|request| request.is_announced()))
     }

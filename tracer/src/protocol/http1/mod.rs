@@ -102,6 +102,10 @@ impl Protocol for Http1 {
         }
     }
 
+    fn name(&self) -> &'static str {
+        "http1"
+    }
+
     fn open_exchanges(&self) -> usize {
         self.ledger.len()
     }

@@ -19,7 +19,7 @@ enum Outcome {
 fn outcome(fields: &[(&str, &str)]) -> Outcome {
     let fields: Vec<Field> =
         fields.iter().map(|&(name, value)| (name.into(), value.into())).collect();
-    match NewRoots::new(IdSource::seeded(1)).verdict(&fields) {
+    match NewRoots::new(IdSource::seeded(1), Sampler::default()).verdict(&fields) {
         Verdict::Keep => Outcome::Kept,
         Verdict::Set(context) if context.trace.to_string() == TRACE => {
             assert_eq!(context.span.to_string(), SPAN);
@@ -74,5 +74,19 @@ fn every_rule_for_a_head_that_has_context_fields() {
     for (rule, fields, expected) in rows {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(outcome(&fields), expected, "{rule}");
+    }
+}
+
+#[test]
+fn a_trace_that_begins_is_sampled_as_the_sampler_decides() {
+    for (sampler, flags, state) in [
+        (Sampler::default(), 0b11, ""),
+        (Sampler::OFF.parent_based(), 0b10, ""),
+        (Sampler::ratio(1.0), 0b11, "ot=th:0"),
+    ] {
+        let Verdict::Set(root) = NewRoots::new(IdSource::seeded(1), sampler).verdict(&[]) else {
+            panic!("a trace begins");
+        };
+        assert_eq!((root.flags.0, root.state.0.as_str()), (flags, state));
     }
 }

@@ -3,7 +3,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of the agent's own: programs, maps, links, exporters, listeners.
+/// Descriptors of the agent's own: programs, maps, links, exporters, listeners, spare pipes.
 const OWN: u64 = 256;
 /// Both ends of a connection.
 const ENDS: u64 = 2;

@@ -4,7 +4,7 @@
 //! The decision to redirect falls in the kernel, connection by connection; see
 //! [`crate::capture::Redirect`]. This module says which are in scope ([`scope`]), opens a listener
 //! in every network namespace that has a target ([`covered`]), tries it all before it relies on it
-//! ([`rehearsal`]), and accepts ([`serving`]).
+//! ([`rehearsal`]), and accepts ([`serving`]) on a thread of its own ([`thread`]).
 //!
 //! Whatever goes wrong, connections go straight: the agent has to say several times a second that
 //! it accepts, its listeners must be there, and the programs in the kernel go when the agent goes.
@@ -16,6 +16,7 @@ mod namespace;
 mod rehearsal;
 mod scope;
 mod serving;
+mod thread;
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,8 @@ use tokio::net::TcpSocket;
 pub use attachment::{AttachmentError, attachment};
 pub use rehearsal::{Rehearsal, RehearsalError};
 pub use scope::{Network, PortRange, Scope, ScopeError};
-pub use serving::{Proxy, ProxyReport, StartError, Targets};
+pub use serving::ProxyReport;
+pub use thread::{Proxy, StartError, Targets};
 
 use super::{OpenSocket, forwarder};
 use crate::capture::{Backend, RedirectError, redirect_alone};

@@ -13,6 +13,7 @@ use tracer_ebpf::redirect::AGENT_PRIORITY;
 
 use crate::capture::Netns;
 use crate::event::Pid;
+use crate::proxy::LOCAL_BUFFER;
 
 /// A network namespace, kept alive by this value.
 #[derive(Debug)]
@@ -101,6 +102,9 @@ impl Namespace {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
+        // Inherited by what is accepted.
+        socket.set_recv_buffer_size(LOCAL_BUFFER)?;
+        socket.set_send_buffer_size(LOCAL_BUFFER)?;
         socket.bind(&address.into())?;
         socket.listen(queue)?;
         socket.set_nonblocking(true)?;

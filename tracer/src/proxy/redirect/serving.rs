@@ -1,4 +1,4 @@
-//! The thread that accepts redirected connections and hands them to the forwarder.
+//! Accepts redirected connections and hands them to the forwarder.
 //!
 //! It says to the kernel half that it accepts from the same thread that does, so that it cannot say
 //! so and hang. It ends in the order that fails nobody: first no new connections, then those on
@@ -8,31 +8,29 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::covered::{CoverError, Covered, NamespaceCounters, Opened};
 use super::descriptors::Shares;
 use super::namespace::{Home, Namespace};
+use super::thread::{News, StartError};
 use super::{Options, Permit, Upstream};
 use crate::capture::{BEAT, Netns, Redirect, RedirectCounters};
 use crate::event::Pid;
 use crate::proxy::{Accepted, Captured, Contexts, Forwarder, limit_pipes};
-use crate::target::ExecutableGlob;
 
 /// How often the agent says that it accepts.
-const PULSE: Duration = Duration::from_nanos(BEAT.as_nanos() as u64 / 5);
+pub(super) const PULSE: Duration = Duration::from_nanos(BEAT.as_nanos() as u64 / 5);
 /// Pulses between looks at namespaces.
 const LOOK: u32 = 5;
 /// Pause in accepting when there are no descriptors left.
@@ -45,9 +43,6 @@ const LONGEST_QUIET: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(1);
 /// How often the number of open connections is looked at while they drain.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// News of processes that may wait; what does not fit is found by what it misses.
-const NEWS: usize = 4_096;
-
 /// What became of connections, since start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ProxyReport {
@@ -71,139 +66,8 @@ pub struct ProxyReport {
     pub namespaces: NamespaceCounters,
 }
 
-/// Why the proxy could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// No thread, no runtime.
-    #[error("cannot start the proxy's thread: {0}; raise the limits of processes and open files")]
-    Thread(io::Error),
-    /// The agent's own network namespace.
-    #[error("the agent's own network namespace cannot be served: {0}")]
-    Home(String),
-}
-
-enum News {
-    /// A target is there.
-    Target(Pid),
-    /// Asks to be told when all earlier news are dealt with.
-    Settled(oneshot::Sender<()>),
-}
-
-/// Tells the proxy of targets.
-#[derive(Clone, Debug)]
-pub struct Targets {
-    news: mpsc::Sender<News>,
-    chosen: Arc<[ExecutableGlob]>,
-}
-
-impl Targets {
-    /// A traced process is there: its network namespace is covered soon. Returns whether it is one
-    /// whose connections are redirected. Does not wait.
-    pub fn appeared(&self, pid: Pid) -> bool {
-        let chosen = self.chosen.is_empty()
-            || std::fs::read_link(format!("/proc/{}/exe", pid.0))
-                .is_ok_and(|path| self.chosen.iter().any(|glob| glob.matches(&path)));
-        if chosen {
-            // One that does not fit is found when a connection misses a listener.
-            let _ = self.news.try_send(News::Target(pid));
-        }
-        chosen
-    }
-
-    /// Waits until all targets told of so far are dealt with.
-    pub fn settle(&self) {
-        let (done, settled) = oneshot::channel();
-        if self.news.blocking_send(News::Settled(done)).is_ok() {
-            // An error means that the proxy has ended.
-            let _ = settled.blocking_recv();
-        }
-    }
-}
-
-/// The running proxy.
-pub struct Proxy {
-    thread: JoinHandle<Option<ProxyReport>>,
-    news: mpsc::Sender<News>,
-}
-
-impl Proxy {
-    /// Starts to redirect. Ends some time after `stop` is set, and sets `stopped` then. `SIGUSR1`
-    /// lets all new connections go straight, `SIGUSR2` ends that.
-    pub fn start(
-        redirect: Redirect,
-        options: Options,
-        contexts: Arc<dyn Contexts>,
-        stop: Arc<AtomicBool>,
-        stopped: Arc<AtomicBool>,
-    ) -> Result<Self, StartError> {
-        let (news, inbox) = mpsc::channel(NEWS);
-        let (ready, started) = std::sync::mpsc::sync_channel(1);
-        let body = move || {
-            let serve = || serve(redirect, options, contexts, &stop, inbox, &ready);
-            let report = catch_unwind(AssertUnwindSafe(serve)).ok().flatten();
-            if report.is_none() {
-                // Links and listeners went with it: connections go straight.
-                tracing::error!("the proxy has ended; connections are no longer propagated");
-            }
-            while !stop.load(Ordering::Relaxed) {
-                thread::sleep(PULSE);
-            }
-            stopped.store(true, Ordering::Relaxed);
-            report
-        };
-        let thread = thread::Builder::new().name("tracer-proxy".to_owned()).spawn(body);
-        let thread = thread.map_err(StartError::Thread)?;
-        match started.recv() {
-            Ok(Ok(())) => Ok(Self { thread, news }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(StartError::Home("it ended early".to_owned())),
-        }
-    }
-
-    /// Where targets are told of. If executables are given, only processes that run one of them
-    /// are redirected.
-    pub fn targets(&self, chosen: Vec<ExecutableGlob>) -> Targets {
-        Targets { news: self.news.clone(), chosen: chosen.into() }
-    }
-
-    /// The report, once the proxy has stopped; `None` if it ended otherwise.
-    pub fn join(self) -> Option<ProxyReport> {
-        self.thread.join().ok().flatten()
-    }
-}
-
-fn serve(
-    redirect: Redirect,
-    options: Options,
-    contexts: Arc<dyn Contexts>,
-    stop: &AtomicBool,
-    mut inbox: mpsc::Receiver<News>,
-    ready: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
-) -> Option<ProxyReport> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let _ = ready.send(Err(StartError::Thread(error)));
-            return None;
-        }
-    };
-    let local = LocalSet::new();
-    local.block_on(&runtime, async {
-        let serving = match Serving::start(redirect, options, contexts) {
-            Ok(serving) => serving,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return None;
-            }
-        };
-        let _ = ready.send(Ok(()));
-        serving.run(stop, &mut inbox).await;
-        Some(serving.finish().await)
-    })
-}
-
-struct Serving {
+/// The proxy at work. Lives on one thread.
+pub(super) struct Serving {
     redirect: RefCell<Redirect>,
     covered: RefCell<Covered>,
     /// Tasks that accept, by namespace.
@@ -221,7 +85,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn start(
+    pub(super) fn start(
         redirect: Redirect,
         options: Options,
         contexts: Arc<dyn Contexts>,
@@ -259,7 +123,7 @@ impl Serving {
     }
 
     /// Until told to stop.
-    async fn run(self: &Rc<Self>, stop: &AtomicBool, inbox: &mut mpsc::Receiver<News>) {
+    pub(super) async fn run(self: &Rc<Self>, stop: &AtomicBool, inbox: &mut mpsc::Receiver<News>) {
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pulses = 0_u32;
@@ -396,7 +260,7 @@ impl Serving {
     }
 
     /// Ends without failing anybody who can be spared.
-    async fn finish(&self) -> ProxyReport {
+    pub(super) async fn finish(&self) -> ProxyReport {
         self.redirect.borrow_mut().detach();
         let begun = Instant::now();
         self.last_accept.set(begun);

@@ -59,7 +59,7 @@ fn parse_state<'a>(values: impl Iterator<Item = &'a str>) -> Option<TraceState> 
         }
         joined.push_str(member);
     }
-    Some(TraceState(joined.into_boxed_str()))
+    Some(TraceState(joined.into()))
 }
 
 fn is_member(member: &str) -> bool {

@@ -5,6 +5,7 @@ use crate::event::{ConnId, Endpoint, KernelTime, Pid, StreamOffset, Tid};
 use crate::exchange::{
     End, Ends, ExchangeId, Field, Gateway, HttpVersion, RequestHead, ResponseHead,
 };
+use crate::trace::Value;
 use crate::trace::context::IdSource;
 use crate::trace::resource::ResourceId;
 
@@ -160,7 +161,7 @@ fn names_are_method_and_route_never_a_path() {
 
 #[test]
 fn inferred_routes_are_opt_in() {
-    let inferring = SpanOptions { infer_routes: true, ..SpanOptions::default() };
+    let inferring = SpanOptions { infer_routes: Some(1), ..SpanOptions::default() };
     let request = exchange(Role::Server, "GET", "/users/7", &[]);
     assert_eq!(build_with(inferring, &request).name, "GET /users/{id}");
     assert_eq!(build(&request).name, "GET");
@@ -400,6 +401,46 @@ fn headers_are_captured_only_by_name() {
             ("http.response.header.x-cache".to_owned(), list(&["hit"])),
         ]
     );
+}
+
+#[test]
+fn secrets_are_left_out_of_headers_paths_and_urls() {
+    let header = |name: &str| (format!("http.request.header.{name}"), name.to_owned());
+    let options = |rules: &[&str]| SpanOptions {
+        captured_headers: HeaderInterest {
+            request: vec!["cookie".to_owned(), "x-tenant".to_owned()],
+            response: Vec::new(),
+        },
+        redaction: redact::Options {
+            paths: vec!["/reset/{token}".parse().unwrap()],
+            rules: rules.iter().map(|rule| rule.parse().unwrap()).collect(),
+            ..redact::Options::default()
+        },
+        ..SpanOptions::default()
+    };
+    let fields = [("host", "a"), ("cookie", "sid=1"), ("cookie", "b=2"), ("x-tenant", "t")];
+    let target = "/reset/geheim?token=geheim&page=1";
+    let served = build_with(options(&[]), &exchange(Role::Server, "GET", target, &fields));
+    assert_eq!(attribute(&served, "url.path").as_deref(), Some("/reset/REDACTED"));
+    assert_eq!(attribute(&served, "url.query").as_deref(), Some("token=REDACTED&page=1"));
+    let called = build_with(options(&[]), &exchange(Role::Client, "GET", target, &fields));
+    let url = "http://a/reset/REDACTED?token=REDACTED&page=1";
+    assert_eq!(attribute(&called, "url.full").as_deref(), Some(url));
+
+    let values = |span: &Span, name: &str| {
+        let (attribute, _) = header(name);
+        span.attributes.iter().find(|(known, _)| *known == attribute).map(|(_, it)| it.clone())
+    };
+    let list = |values: &[&str]| {
+        Some(Value::TextList(values.iter().map(|value| (*value).to_owned()).collect()))
+    };
+    assert_eq!(values(&served, "cookie"), list(&["REDACTED", "REDACTED"]));
+    assert_eq!(values(&served, "x-tenant"), list(&["t"]));
+
+    let rules = options(&["http.request.header.cookie=mask:sid=[^;]*", "url.*=delete"]);
+    let span = build_with(rules, &exchange(Role::Server, "GET", target, &fields));
+    assert_eq!(values(&span, "cookie"), list(&["REDACTED", "b=2"]));
+    assert_eq!(attribute(&span, "url.path"), None);
 }
 
 #[test]

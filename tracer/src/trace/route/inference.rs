@@ -8,10 +8,7 @@
 //!   `{id}`;
 //! - what follows the first [`MAX_SEGMENTS`] segments becomes `*`.
 //!
-//! A response 404 names no route. Each service has at most [`MAX_ROUTES`] distinct ones, later
-//! ones stay unset, so that a wrong guess cannot flood a backend with span names.
-
-use std::collections::{HashMap, HashSet};
+//! A response 404 names no route.
 
 /// Bytes of a segment that may still be a word.
 const MAX_WORD: usize = 24;
@@ -21,47 +18,9 @@ const MAX_DIGITS: usize = 2;
 const MIN_DIGEST: usize = 16;
 /// Segments kept of a path.
 const MAX_SEGMENTS: usize = 8;
-/// Distinct inferred routes of one service.
-pub const MAX_ROUTES: usize = 200;
-/// Services that routes are inferred for.
-pub const MAX_SERVICES: usize = 1_000;
-
-/// Remembers the routes inferred so far, to bound their number.
-#[derive(Debug, Default)]
-pub struct RouteInference {
-    routes: HashMap<Box<str>, HashSet<Box<str>>>,
-    overflowed: u64,
-}
-
-impl RouteInference {
-    /// The inferred route of a request; `None` after a 404 or beyond the bounds.
-    pub fn route(&mut self, service: &str, path: &str, status: Option<u16>) -> Option<String> {
-        if status == Some(404) || !path.starts_with('/') {
-            return None;
-        }
-        let route = generalise(path);
-        if !self.admit(service, &route) {
-            self.overflowed += 1;
-            return None;
-        }
-        Some(route)
-    }
-
-    /// How often no route was given because a bound was reached.
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed
-    }
-
-    fn admit(&mut self, service: &str, route: &str) -> bool {
-        if !self.routes.contains_key(service) {
-            if self.routes.len() >= MAX_SERVICES {
-                return false;
-            }
-            self.routes.insert(service.into(), HashSet::new());
-        }
-        let Some(known) = self.routes.get_mut(service) else { return false };
-        known.contains(route) || (known.len() < MAX_ROUTES && known.insert(route.into()))
-    }
+/// The inferred route of a request; `None` where there is none to infer.
+pub(super) fn infer(path: &str, status: Option<u16>) -> Option<String> {
+    (status != Some(404) && path.starts_with('/')).then(|| generalise(path))
 }
 
 fn generalise(path: &str) -> String {
@@ -118,35 +77,8 @@ mod tests {
 
     #[test]
     fn misses_and_odd_targets_name_no_route() {
-        let mut inference = RouteInference::default();
-        assert_eq!(inference.route("s", "/wp-admin", Some(404)), None);
-        assert_eq!(inference.route("s", "*", Some(200)), None);
-        assert_eq!(inference.route("s", "/a", None).as_deref(), Some("/a"));
-        assert_eq!(inference.overflowed(), 0);
-    }
-
-    #[test]
-    fn distinct_routes_are_bounded_per_service() {
-        let mut inference = RouteInference::default();
-        let word = |n: usize| {
-            format!("/{}{}", char::from(b'a' + (n / 26) as u8), char::from(b'a' + (n % 26) as u8))
-        };
-        for n in 0..MAX_ROUTES {
-            assert!(inference.route("s", &word(n), None).is_some());
-        }
-        assert_eq!(inference.route("s", &word(MAX_ROUTES), None), None);
-        assert_eq!(inference.overflowed(), 1);
-        assert!(inference.route("s", &word(0), None).is_some(), "known ones go on");
-        assert!(inference.route("t", &word(MAX_ROUTES), None).is_some(), "others are free");
-    }
-
-    #[test]
-    fn services_are_bounded() {
-        let mut inference = RouteInference::default();
-        for n in 0..MAX_SERVICES {
-            assert!(inference.route(&n.to_string(), "/a", None).is_some());
-        }
-        assert_eq!(inference.route("one more", "/a", None), None);
-        assert_eq!(inference.overflowed(), 1);
+        assert_eq!(infer("/wp-admin", Some(404)), None);
+        assert_eq!(infer("*", Some(200)), None);
+        assert_eq!(infer("/a", None).as_deref(), Some("/a"));
     }
 }

@@ -42,6 +42,12 @@ pub enum RouteError {
     MixedSegment(String, String),
 }
 
+impl std::fmt::Display for RoutePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl RoutePattern {
     /// The route as the user wrote it.
     pub fn as_str(&self) -> &str {
@@ -61,6 +67,17 @@ impl RoutePattern {
             }
         }
         parts.next().is_none()
+    }
+
+    /// A path that matches, with this instead of what stands at wildcards.
+    pub fn mask(&self, path: &str, instead: &str) -> String {
+        let mut masked = String::with_capacity(path.len());
+        let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+        for (segment, part) in self.segments.iter().zip(parts) {
+            masked.push('/');
+            masked.push_str(if matches!(segment, Segment::Literal(_)) { part } else { instead });
+        }
+        masked
     }
 
     /// Orders patterns so that of all that match a path, the most specific comes first: from the

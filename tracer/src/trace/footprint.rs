@@ -5,25 +5,25 @@ use std::mem::size_of;
 
 use smol_str::SmolStr;
 
-use crate::trace::{Link, Span, Value};
+use super::{Link, Span, Value};
 
 type Attribute = (Cow<'static, str>, Value);
 
-/// Bytes of a span with all that it owns. The resource, which spans share, is not counted.
-pub(super) fn footprint(span: &Span) -> usize {
-    let attributes: usize = span
-        .attributes
-        .iter()
-        .map(|(name, value)| if let Cow::Owned(name) = name { name.len() } else { 0 } + heap(value))
-        .sum();
-    let links: usize = span.links.iter().map(link).sum();
-    size_of::<Span>()
-        + text(&span.name)
-        + span.state.0.len()
-        + span.attributes.capacity() * size_of::<Attribute>()
-        + attributes
-        + span.links.capacity() * size_of::<Link>()
-        + links
+impl Span {
+    /// Bytes of the span with all that it owns. The resource, which spans share, is not counted.
+    pub fn footprint(&self) -> usize {
+        let name = |name: &Cow<'_, str>| if let Cow::Owned(name) = name { name.len() } else { 0 };
+        let attributes: usize =
+            self.attributes.iter().map(|(key, value)| name(key) + heap(value)).sum();
+        let links: usize = self.links.iter().map(link).sum();
+        size_of::<Self>()
+            + text(&self.name)
+            + text(&self.state.0)
+            + self.attributes.capacity() * size_of::<Attribute>()
+            + attributes
+            + self.links.capacity() * size_of::<Link>()
+            + links
+    }
 }
 
 fn link(link: &Link) -> usize {
@@ -54,12 +54,12 @@ mod tests {
     fn what_a_span_owns_counts() {
         let small = span(1);
         let long = "x".repeat(1_000);
-        let least = footprint(&small);
+        let least = small.footprint();
         assert!(least >= size_of::<Span>());
         let grown = |change: &dyn Fn(&mut Span)| {
             let mut span = small.clone();
             change(&mut span);
-            footprint(&span) - least
+            span.footprint() - least
         };
         assert!(grown(&|span| span.name = long.as_str().into()) >= 1_000);
         assert!(grown(&|span| span.state.0 = long.clone().into()) >= 1_000);
