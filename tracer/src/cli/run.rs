@@ -13,7 +13,7 @@ use tracer::agent::{Agent, Propagation, Recorder, Stopped, Supervision, Surround
 use tracer::capture::{Capture, Redirecting};
 use tracer::config::{
     AgentVariables, CaptureOptions, Configuration, Environment, ExportOptions, LinkOptions,
-    PropagateOptions, RecordOptions, RunOptions, TargetOptions, Variables,
+    RecordOptions, RunOptions, TargetOptions, Variables,
 };
 use tracer::event::{ClockOffset, Pid};
 use tracer::export::{ExportHandle, SpanSink};
@@ -24,7 +24,7 @@ use tracer::proxy::Linked;
 use tracer::proxy::redirect::Proxy;
 use tracer::recording::{Header, Writer, create};
 use tracer::sampling::Samplers;
-use tracer::target::{ExecutableGlob, Processes, Resolver, Selection};
+use tracer::target::{Processes, Resolver, Selection};
 use tracer::trace;
 
 use super::logging::LogHandle;
@@ -158,16 +158,14 @@ fn follow(
     let mut end = Arc::clone(&stop);
     let (mut proxy, mut propagation) = (None, Propagation::default());
     if let Some(parts::Propagating { redirect: options, chosen }) = propagating {
-        let attached =
-            parts::redirect(&mut capture, &options, &selectors, &selection, &resolver)?;
+        let attached = parts::redirect(&mut capture, &options, &selectors, &selection, &resolver)?;
         end = Arc::new(AtomicBool::new(false));
         let (inquirer, courier, answering) =
             propagation::open().context("cannot start the proxy")?;
         let contexts = Arc::new(Linked::new(inquirer, roots));
         let (answers, ended) = (courier.deliver(), Arc::clone(&end));
         let started = Proxy::start(attached, options, contexts, answers, stop, ended)?;
-        propagation =
-            Propagation { targets: Some(started.targets(chosen)), desk: Some(answering) };
+        propagation = Propagation { targets: Some(started.targets(chosen)), desk: Some(answering) };
         proxy = Some(started);
     }
     let surroundings = Surroundings { log, propagation, supervision };

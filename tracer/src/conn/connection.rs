@@ -44,6 +44,8 @@ enum Stage {
 const UNKNOWN_PROTOCOL: &str = "ignored_unknown_protocol";
 /// It carries something else by now, as after `CONNECT` or an upgrade.
 const TUNNEL: &str = "ignored_tunnel";
+/// Nothing of its service is ever recorded.
+const UNSAMPLED: &str = "ignored_unsampled";
 
 impl Connection {
     pub(super) fn new(opened: &Opened) -> Self {
@@ -158,9 +160,9 @@ impl Connection {
         shared: &mut Shared,
         out: &mut Vec<Observation>,
     ) {
-        if !matches!(self.stage, Stage::Ignored) {
+        if !matches!(self.stage, Stage::Ignored(_)) {
             self.abandon(conn, LossReason::Unsampled, shared, out);
-            self.ignore(conn, out);
+            self.ignore(UNSAMPLED, conn, out);
         }
     }
 

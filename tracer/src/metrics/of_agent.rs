@@ -17,13 +17,7 @@ pub(super) fn families(state: &AgentState) -> Vec<Family> {
                 Unit::Count("{item}"),
                 "What was given up to stay below the memory limit.",
             )
-            .by(
-                "what",
-                counters([
-                    ("newest_spans", shed.newest_spans),
-                    ("events", shed.events),
-                ]),
-            ),
+            .by("what", counters([("newest_spans", shed.newest_spans), ("events", shed.events)])),
         );
     }
     families.push(

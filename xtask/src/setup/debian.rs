@@ -55,7 +55,7 @@ struct Need {
 
 use Part::{Build, Demo, Links, Proxies, Test, Vm};
 
-const NEEDS: [Need; 30] = [
+const NEEDS: [Need; 31] = [
     Need { parts: &[Build], packages: &["gcc"], present: Present::Program("cc") },
     Need { parts: &[Demo, Test, Vm], packages: &["nginx"], present: Present::Program("nginx") },
     Need {
