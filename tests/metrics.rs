@@ -253,6 +253,39 @@ fn an_address_in_use() -> Result<()> {
     Ok(())
 }
 
+/// Protects: requests that are not exported, whoever decides so, are measured all the same.
+#[test]
+fn requests_that_are_not_sampled_are_measured() -> Result<()> {
+    for (option, decided) in [("--sample=off", "head"), ("--tail=error", "tail")] {
+        let mut traffic = Traffic::start()?;
+        let address = port::loopback(port::free()?);
+        let agent = traffic
+            .options(Backend::Auto)
+            .argument(option)
+            .argument("--tail-wait=1s")
+            .argument("--metrics")
+            .argument(address.to_string())
+            .start()?;
+        for _ in 0..REQUESTS {
+            traffic.launcher.curl([traffic.nginx.url("/hello")])?;
+        }
+        wait::until("all requests to be measured and decided on", || {
+            let text = scrape(address, &[])?;
+            let is = |name: &str, label: &str, expected: usize| {
+                sample(&text, name, &[label]) == Some(expected as f64)
+            };
+            let measured = is("http_server_request_duration_seconds_count", "nginx", REQUESTS)
+                && is("http_client_request_duration_seconds_count", "curl", REQUESTS);
+            let decided = format!("decided=\"{decided}\"");
+            Ok((measured && is("tracer_spans_unsampled_total", &decided, SPANS)).then_some(()))
+        })
+        .with_context(|| option.to_owned())?;
+        let spans = agent.stop()?.spans;
+        assert!(spans.is_empty(), "{option}: {spans}");
+    }
+    Ok(())
+}
+
 /// Protects: an agent with next to no memory gives up spans, counts every one, and lives.
 #[test]
 fn a_memory_limit_is_kept_by_giving_up_and_counting() -> Result<()> {

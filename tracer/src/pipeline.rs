@@ -251,6 +251,15 @@ impl Pipeline {
         self.tail.as_ref().map(|tail| tail.counts())
     }
 
+    /// Exchanges and spans of traces that are not sampled, by whether that was decided before the
+    /// spans were made, when the trace was over, or after that.
+    pub fn unsampled(&self) -> BTreeMap<&'static str, u64> {
+        let tail = self.tail_counts().unwrap_or_default();
+        let at_its_end = tail.dropped_spans - tail.dropped_late_spans;
+        let head = ("head", self.counts.unsampled);
+        [head, ("tail", at_its_end), ("tail_late", tail.dropped_late_spans)].into()
+    }
+
     /// How often a request had an inferred route beyond those that its service may have.
     pub fn routes_overflowed(&self) -> u64 {
         self.spans.routes_overflowed()

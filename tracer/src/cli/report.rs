@@ -129,7 +129,7 @@ impl Report {
                 .collect(),
             spooled: counts(|report| report.spooled),
             recovered: counts(|report| report.recovered),
-            unsampled: unsampled(core.unsampled, pipeline.tail_counts().as_ref()),
+            unsampled: without_zeros(pipeline.unsampled()),
             unsampled_connections: core.unsampled_connections,
             tail: pipeline.tail_counts(),
             redacted: pipeline.redacted(),
@@ -194,10 +194,9 @@ impl Report {
     }
 }
 
-fn unsampled(head: u64, tail: Option<&tail::Counts>) -> BTreeMap<&'static str, u64> {
-    let (late, dropped) = tail.map_or((0, 0), |tail| (tail.dropped_late_spans, tail.dropped_spans));
-    let counts = [("head", head), ("tail", dropped - late), ("tail_late", late)];
-    counts.into_iter().filter(|(_, spans)| *spans > 0).collect()
+fn without_zeros(mut counts: BTreeMap<&'static str, u64>) -> BTreeMap<&'static str, u64> {
+    counts.retain(|_, count| *count > 0);
+    counts
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]

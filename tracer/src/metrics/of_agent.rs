@@ -6,6 +6,7 @@ use crate::capture::KernelCounters;
 
 pub(super) fn families(state: &AgentState) -> Vec<Family> {
     let mut families = spans(state);
+    families.extend(sampling(state));
     families.extend(captured(&state.kernel));
     families.extend(connections(state));
     families.push(links(state));
@@ -43,8 +44,10 @@ fn spans(state: &AgentState) -> Vec<Family> {
     let core = &state.core;
     let made = core.server_spans + core.client_spans;
     vec![
-        Family::new("otel.sdk.span.started", Unit::Count("{span}"), "Spans made.")
-            .with(Number::Counter(made)),
+        Family::new("otel.sdk.span.started", Unit::Count("{span}"), "Spans begun.").by(
+            "otel.span.sampling_result",
+            counters([("RECORD_AND_SAMPLE", made), ("DROP", core.unsampled)]),
+        ),
         Family::new("tracer.spans", Unit::Count("{span}"), "Spans made, by kind.")
             .by("kind", counters([("server", core.server_spans), ("client", core.client_spans)])),
         Family::new(
@@ -68,6 +71,48 @@ fn spans(state: &AgentState) -> Vec<Family> {
         )
         .by("reason", counters(state.muted.iter().map(|(reason, count)| (*reason, *count)))),
     ]
+}
+
+fn sampling(state: &AgentState) -> Vec<Family> {
+    let unsampled = counters(state.unsampled.iter().map(|(decided, spans)| (*decided, *spans)));
+    let mut families = vec![
+        Family::new(
+            "tracer.spans.unsampled",
+            Unit::Count("{span}"),
+            "Spans that are not exported because their traces are not sampled.",
+        )
+        .by("decided", unsampled),
+    ];
+    if let Some(tail) = &state.tail {
+        families.push(
+            Family::new(
+                "tracer.tail.traces",
+                Unit::Count("{trace}"),
+                "Traces that a policy kept or did not when they were over.",
+            )
+            .by(
+                "outcome",
+                counters([("kept", tail.kept_traces), ("dropped", tail.dropped_traces)]),
+            ),
+        );
+        families.push(
+            Family::new(
+                "tracer.tail.early",
+                Unit::Count("{trace}"),
+                "Traces that were decided on before they were over.",
+            )
+            .by(
+                "reason",
+                counters([
+                    ("traces", tail.early_traces),
+                    ("trace_spans", tail.early_trace_spans),
+                    ("bytes", tail.early_bytes),
+                    ("open", tail.early_open),
+                ]),
+            ),
+        );
+    }
+    families
 }
 
 fn captured(kernel: &KernelCounters) -> Vec<Family> {

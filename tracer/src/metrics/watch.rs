@@ -10,6 +10,7 @@ use crate::conn;
 use crate::link::Tally;
 use crate::memory::Shed;
 use crate::pipeline::{CoreCounts, Pipeline};
+use crate::sampling::tail;
 use crate::target::ProcessCounts;
 use crate::trace::Span;
 
@@ -29,6 +30,10 @@ pub struct AgentState {
     pub buffered_bytes: usize,
     /// How parents were found.
     pub links: Tally,
+    /// Exchanges and spans that are not sampled, by when that was decided.
+    pub unsampled: BTreeMap<&'static str, u64>,
+    /// What became of traces when they were over, if that is looked at.
+    pub tail: Option<tail::Counts>,
     /// Exchanges left to SDKs, by reason.
     pub muted: BTreeMap<&'static str, u64>,
     /// The process table.
@@ -52,6 +57,8 @@ impl AgentState {
             connections: pipeline.connection_counts(),
             buffered_bytes: pipeline.buffered_bytes(),
             links: pipeline.links().clone(),
+            unsampled: pipeline.unsampled(),
+            tail: pipeline.tail_counts(),
             muted: pipeline.muted().clone(),
             processes: pipeline.process_counts(),
             kernel: capture.counters(),
