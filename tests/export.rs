@@ -6,38 +6,21 @@ use std::fs;
 use anyhow::{Result, ensure};
 use tracer_tests::service::{Gunicorn, Nginx};
 use tracer_tests::{
-    Agent, AgentOptions, Backend, Launcher, Rotel, Service, Span, Spans, on_each_backend, port,
-    wait,
+    Agent, AgentOptions, Backend, Launcher, Rotel, Service, Span, Spans, Traffic, on_each_backend,
+    port, wait,
 };
 
 /// Requests whose spans are exported: one server and one client span each.
 const REQUESTS: usize = 3;
 const SPANS: usize = 2 * REQUESTS - 1;
 
-struct Traffic {
-    nginx: Service,
-    launcher: Launcher,
-}
-
-impl Traffic {
-    fn start() -> Result<Self> {
-        let nginx = Nginx::new("")?.file("hello", b"hello\n")?.start()?;
-        Ok(Self { nginx, launcher: Launcher::start()? })
-    }
-
-    fn options(&self, backend: Backend) -> AgentOptions {
-        AgentOptions::new(backend).pid(self.nginx.pid()).pid(self.launcher.pid())
-    }
-
-    /// Of several shapes: with a query, with a parent, with an error.
-    fn run(&mut self) -> Result<()> {
-        let parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let state = "tracestate: vendor=a:b";
-        self.launcher.curl([self.nginx.url("/hello?q=(a),%20b")])?;
-        self.launcher.curl(["-H", parent, "-H", state, &self.nginx.url("/hello")])?;
-        self.launcher.curl([self.nginx.url("/nothing")])?;
-        Ok(())
-    }
+/// Requests of several shapes: with a query, with a parent, with an error.
+fn ask(traffic: &mut Traffic) -> Result<()> {
+    let parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let state = "tracestate: vendor=a:b";
+    traffic.launcher.curl([traffic.nginx.url("/hello?q=(a),%20b")])?;
+    traffic.launcher.curl(["-H", parent, "-H", state, &traffic.nginx.url("/hello")])?;
+    traffic.ask(&["/nothing"])
 }
 
 /// Spans by id, without what rotel does not print.
@@ -68,8 +51,8 @@ fn otlp_over_grpc() -> Result<()> {
     on_each_backend(|backend| {
         let mut rotel = Rotel::start()?;
         let mut traffic = Traffic::start()?;
-        let agent = traffic.options(backend).otlp_grpc(&rotel.grpc_endpoint()).start()?;
-        traffic.run()?;
+        let agent = traffic.both_ends(backend).otlp_grpc(&rotel.grpc_endpoint()).start()?;
+        ask(&mut traffic)?;
         received_as_written(agent, &mut rotel)
     })
 }
@@ -80,8 +63,8 @@ fn otlp_over_http() -> Result<()> {
     on_each_backend(|backend| {
         let mut rotel = Rotel::start()?;
         let mut traffic = Traffic::start()?;
-        let agent = traffic.options(backend).otlp_http(&rotel.http_endpoint()).start()?;
-        traffic.run()?;
+        let agent = traffic.both_ends(backend).otlp_http(&rotel.http_endpoint()).start()?;
+        ask(&mut traffic)?;
         received_as_written(agent, &mut rotel)
     })
 }
@@ -134,13 +117,13 @@ fn the_environment_configures_otlp_over_http() -> Result<()> {
         let gate = Gate::start("", &format!("proxy_pass {};", rotel.http_endpoint()))?;
         let mut traffic = Traffic::start()?;
         let agent = traffic
-            .options(backend)
+            .both_ends(backend)
             .exporter("otlp")
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", &gate.endpoint())
             .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b,other=c")
             .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
             .start()?;
-        traffic.run()?;
+        ask(&mut traffic)?;
         received_as_written(agent, &mut rotel)?;
         for line in gate.log()?.lines() {
             assert_eq!(line, "/v1/traces|application/x-protobuf|gzip|-|a b|200");
@@ -158,14 +141,14 @@ fn the_environment_configures_otlp_over_grpc() -> Result<()> {
         let gate = Gate::start("http2", &format!("grpc_pass {grpc};"))?;
         let mut traffic = Traffic::start()?;
         let agent = traffic
-            .options(backend)
+            .both_ends(backend)
             .exporter("otlp")
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", &gate.endpoint())
             .env("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
             .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b")
             .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
             .start()?;
-        traffic.run()?;
+        ask(&mut traffic)?;
         received_as_written(agent, &mut rotel)?;
         let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
         for line in gate.log()?.lines() {
@@ -184,12 +167,12 @@ fn a_traces_endpoint_is_taken_as_it_is() -> Result<()> {
         let gate = Gate::start("", &pass)?;
         let mut traffic = Traffic::start()?;
         let mut agent = traffic
-            .options(backend)
+            .both_ends(backend)
             .without_file()
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
             .env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &(gate.endpoint() + "/some/where"))
             .start()?;
-        traffic.run()?;
+        ask(&mut traffic)?;
         rotel.wait_for_spans(SPANS)?;
         agent.check_running()?;
         let finished = agent.stop()?;
@@ -209,14 +192,14 @@ fn a_receiver_that_starts_late() -> Result<()> {
         on_each_backend(|backend| {
             let (grpc_port, http_port) = (port::free()?, port::free()?);
             let mut traffic = Traffic::start()?;
-            let options = traffic.options(backend);
+            let options = traffic.both_ends(backend);
             let options = if http {
                 options.otlp_http(&format!("http://127.0.0.1:{http_port}"))
             } else {
                 options.otlp_grpc(&format!("http://127.0.0.1:{grpc_port}"))
             };
             let mut agent = options.start()?;
-            traffic.run()?;
+            ask(&mut traffic)?;
             agent.wait_for_spans(SPANS)?;
             // The operator is told before the agent gives up.
             wait::until("a failed attempt in the agent's log", || {
@@ -236,8 +219,8 @@ fn a_receiver_that_never_starts() -> Result<()> {
     on_each_backend(|backend| {
         let nobody = format!("http://127.0.0.1:{}", port::free()?);
         let mut traffic = Traffic::start()?;
-        let mut agent = traffic.options(backend).otlp_grpc(&nobody).start()?;
-        traffic.run()?;
+        let mut agent = traffic.both_ends(backend).otlp_grpc(&nobody).start()?;
+        ask(&mut traffic)?;
         agent.wait_for_spans(SPANS)?;
         let finished = agent.stop()?;
         let report = finished.report;
@@ -339,8 +322,8 @@ fn a_waterfall_on_the_console() -> Result<()> {
 fn the_console_is_the_default() -> Result<()> {
     on_each_backend(|backend| {
         let mut traffic = Traffic::start()?;
-        let mut agent = traffic.options(backend).without_file().start()?;
-        traffic.run()?;
+        let mut agent = traffic.both_ends(backend).without_file().start()?;
+        ask(&mut traffic)?;
         wait::until("all spans on the console", || {
             agent.check_running()?;
             Ok((spans_drawn(&agent.stdout()) == SPANS).then_some(()))
@@ -361,11 +344,11 @@ fn several_exporters() -> Result<()> {
         let mut rotel = Rotel::start()?;
         let mut traffic = Traffic::start()?;
         let mut agent = traffic
-            .options(backend)
+            .both_ends(backend)
             .exporter("console")
             .otlp_grpc(&rotel.grpc_endpoint())
             .start()?;
-        traffic.run()?;
+        ask(&mut traffic)?;
         agent.wait_for_spans(SPANS)?;
         rotel.wait_for_spans(SPANS)?;
         let finished = agent.stop()?;
@@ -385,13 +368,13 @@ fn json_lines_on_standard_output() -> Result<()> {
     for by_variable in [false, true] {
         on_each_backend(|backend| {
             let mut traffic = Traffic::start()?;
-            let options = traffic.options(backend).without_file();
+            let options = traffic.both_ends(backend).without_file();
             let agent = if by_variable {
                 options.env("OTEL_TRACES_EXPORTER", "otlp/stdout").start()?
             } else {
                 options.exporter("file:-").start()?
             };
-            traffic.run()?;
+            ask(&mut traffic)?;
             let spans = wait::until("all spans on standard output", || {
                 let spans = Spans::from_otlp_json_lines(&agent.stdout())?;
                 Ok((spans.len() >= SPANS).then_some(spans))

@@ -8,39 +8,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
-use tracer_tests::service::Nginx;
-use tracer_tests::{
-    Agent, AgentOptions, Backend, Launcher, Process, Service, http, layout, on_each_backend, port,
-    wait,
-};
+use tracer_tests::{Agent, Backend, Process, Traffic, http, layout, on_each_backend, port, wait};
 
 /// Requests: one server and one client span each.
 const REQUESTS: usize = 3;
 const SPANS: usize = 2 * REQUESTS;
 const OPENMETRICS: (&str, &str) = ("Accept", "application/openmetrics-text; version=1.0.0");
 
-struct Traffic {
-    nginx: Service,
-    launcher: Launcher,
-}
-
-impl Traffic {
-    fn start() -> Result<Self> {
-        let nginx = Nginx::new("")?.file("hello", b"hello\n")?.start()?;
-        Ok(Self { nginx, launcher: Launcher::start()? })
-    }
-
-    fn options(&self, backend: Backend) -> AgentOptions {
-        AgentOptions::new(backend).pid(self.nginx.pid()).pid(self.launcher.pid())
-    }
-
-    fn run(&mut self) -> Result<()> {
-        for path in ["/hello", "/hello", "/nothing"] {
-            self.launcher.curl([self.nginx.url(path)])?;
-        }
-        Ok(())
-    }
-}
+/// Several shapes of them.
+const PATHS: [&str; REQUESTS] = ["/hello", "/hello", "/nothing"];
 
 fn scrape(address: SocketAddr, headers: &[(&str, &str)]) -> Result<String> {
     let response = http::get(address, "/metrics", headers)?;
@@ -86,7 +62,7 @@ fn prometheus_reads_and_likes_it() -> Result<()> {
         let address = port::loopback(port::free()?);
         let mut traffic = Traffic::start()?;
         let mut agent = traffic
-            .options(backend)
+            .both_ends(backend)
             .argument("--metrics")
             .argument(address.to_string())
             .argument("--probe-times")
@@ -95,7 +71,7 @@ fn prometheus_reads_and_likes_it() -> Result<()> {
         for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/", 404)] {
             assert_eq!(http::get(address, path, &[])?.status, status, "{path}");
         }
-        traffic.run()?;
+        traffic.ask(&PATHS)?;
         let text = settled(&mut agent, address)?;
 
         let mut promtool = Command::new("promtool")
@@ -178,13 +154,13 @@ fn a_receiver_gets_the_same_by_otlp() -> Result<()> {
         let variable = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
         let endpoint = receiver.endpoint(protocol);
         let mut agent = traffic
-            .options(Backend::Auto)
+            .both_ends(Backend::Auto)
             .env(variable, &endpoint)
             .env("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", protocol)
             .env("OTEL_METRIC_EXPORT_INTERVAL", "300")
             .env("OTEL_RESOURCE_ATTRIBUTES", "host.rack=7")
             .start()?;
-        traffic.run()?;
+        traffic.ask(&PATHS)?;
         agent.wait_for_spans(SPANS)?;
         let finished = agent.stop()?;
         ensure!(!finished.log.contains("takes no metrics"), "{protocol}: {}", finished.log);
@@ -260,15 +236,13 @@ fn requests_that_are_not_sampled_are_measured() -> Result<()> {
         let mut traffic = Traffic::start()?;
         let address = port::loopback(port::free()?);
         let agent = traffic
-            .options(Backend::Auto)
+            .both_ends(Backend::Auto)
             .argument(option)
             .argument("--tail-wait=1s")
             .argument("--metrics")
             .argument(address.to_string())
             .start()?;
-        for _ in 0..REQUESTS {
-            traffic.launcher.curl([traffic.nginx.url("/hello")])?;
-        }
+        traffic.hello(REQUESTS)?;
         wait::until("all requests to be measured and decided on", || {
             let text = scrape(address, &[])?;
             let is = |name: &str, label: &str, expected: usize| {
@@ -293,12 +267,12 @@ fn a_memory_limit_is_kept_by_giving_up_and_counting() -> Result<()> {
     let address = port::loopback(port::free()?);
     // Below what the agent takes at rest: everything new is given up.
     let agent = traffic
-        .options(Backend::Auto)
+        .both_ends(Backend::Auto)
         .argument("--memory-limit=1M")
         .argument("--metrics")
         .argument(address.to_string())
         .start()?;
-    traffic.run()?;
+    traffic.ask(&PATHS)?;
     wait::until("events to be given up", || {
         let text = scrape(address, &[])?;
         let shed = sample(&text, "tracer_memory_shed_total", &["what=\"events\""]);
@@ -317,7 +291,7 @@ fn a_memory_limit_is_kept_by_giving_up_and_counting() -> Result<()> {
 fn logs_may_be_json() -> Result<()> {
     let traffic = Traffic::start()?;
     let agent = traffic
-        .options(Backend::Auto)
+        .both_ends(Backend::Auto)
         .argument("--memory-limit=1M")
         .argument("--log-format=json")
         .start()?;

@@ -9,34 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use tracer_tests::service::Nginx;
-use tracer_tests::{
-    Agent, AgentOptions, Backend, Finished, Launcher, Rotel, Service, Spans, port, wait,
-};
-
-struct Traffic {
-    nginx: Service,
-    launcher: Launcher,
-}
-
-impl Traffic {
-    fn start() -> Result<Self> {
-        let nginx = Nginx::new("")?.file("hello", b"hello\n")?.start()?;
-        Ok(Self { nginx, launcher: Launcher::start()? })
-    }
-
-    /// Traces the clients alone: of each request, one span.
-    fn options(&self) -> AgentOptions {
-        AgentOptions::new(Backend::Auto).pid(self.launcher.pid())
-    }
-
-    fn run(&mut self, requests: usize) -> Result<()> {
-        for _ in 0..requests {
-            self.launcher.curl([self.nginx.url("/hello")])?;
-        }
-        Ok(())
-    }
-}
+use tracer_tests::{Agent, AgentOptions, Finished, Rotel, Spans, Traffic, port, wait};
 
 /// A receiver that can be started, stopped and started again at the same ports.
 struct Ports {
@@ -114,21 +87,21 @@ fn with_a_spool_every_span_arrives() -> Result<()> {
     let ports = Ports::free()?;
     let directory = TempDir::new()?;
     let mut traffic = Traffic::start()?;
-    let options = eager(traffic.options())
+    let options = eager(traffic.clients())
         .otlp_http(&ports.endpoint())
         .argument("--spool")
         .argument(directory.path().to_str().context("a strange path")?);
 
     let mut rotel = ports.start()?;
     let mut agent = options.start()?;
-    traffic.run(5)?;
+    traffic.hello(5)?;
     rotel.wait_for_spans(5)?;
     drop(rotel);
-    traffic.run(40)?;
+    traffic.hello(40)?;
     wait_for_spooled(&mut agent, 40)?;
     let mut rotel = ports.start()?;
     let received = rotel.wait_for_spans(40)?;
-    traffic.run(5)?;
+    traffic.hello(5)?;
     agent.wait_for_spans(50)?;
     rotel.wait_for_spans(45)?;
     let finished = agent.stop()?;
@@ -150,13 +123,13 @@ fn without_a_spool_every_span_is_counted() -> Result<()> {
     for which in ["newest", "oldest"] {
         let ports = Ports::free()?;
         let mut traffic = Traffic::start()?;
-        let mut agent = eager(traffic.options())
+        let mut agent = eager(traffic.clients())
             .otlp_http(&ports.endpoint())
             .argument("--queue-spans=8")
             .argument(format!("--queue-drop={which}"))
             .argument("--retry-for=0s")
             .start()?;
-        traffic.run(60)?;
+        traffic.hello(60)?;
         agent.wait_for_spans(60)?;
         let mut rotel = ports.start()?;
         // What was under way, and what the queue had room for.
@@ -180,13 +153,13 @@ fn a_killed_agent_loses_nothing_that_was_spooled() -> Result<()> {
     let ports = Ports::free()?;
     let directory = TempDir::new()?;
     let mut traffic = Traffic::start()?;
-    let options = eager(traffic.options())
+    let options = eager(traffic.clients())
         .otlp_http(&ports.endpoint())
         .argument("--spool")
         .argument(directory.path().to_str().context("a strange path")?);
 
     let mut agent = options.start()?;
-    traffic.run(40)?;
+    traffic.hello(40)?;
     wait_for_spooled(&mut agent, 40)?;
     agent.wait_for_spans(40)?;
     let made = agent.kill()?;
@@ -199,7 +172,7 @@ fn a_killed_agent_loses_nothing_that_was_spooled() -> Result<()> {
     agent.kill()?;
 
     let mut agent = options.start()?;
-    traffic.run(3)?;
+    traffic.hello(3)?;
     agent.wait_for_spans(3)?;
     wait::until("an empty spool", || {
         agent.check_running()?;
@@ -227,14 +200,14 @@ fn what_a_hanging_receiver_did_not_take_is_stated_at_the_end() -> Result<()> {
     let endpoint = format!("http://{}", deaf.local_addr()?);
     let directory = TempDir::new()?;
     let mut traffic = Traffic::start()?;
-    let options = traffic.options().otlp_http(&endpoint);
+    let options = traffic.clients().otlp_http(&endpoint);
     let with_spool = options
         .clone()
         .argument("--spool")
         .argument(directory.path().to_str().context("a strange path")?);
     for (options, spool) in [(options, false), (with_spool, true)] {
         let mut agent = options.start()?;
-        traffic.run(20)?;
+        traffic.hello(20)?;
         agent.wait_for_spans(20)?;
         let finished = agent.stop()?;
         let left = &finished.report.json["spooled"]["otlp"];
@@ -256,12 +229,12 @@ fn the_wrong_protocol_is_explained() -> Result<()> {
     let rotel = Rotel::start()?;
     let mut traffic = Traffic::start()?;
     let rows = [
-        (traffic.options().otlp_http(&rotel.grpc_endpoint()), "--otlp-protocol grpc"),
-        (traffic.options().otlp_grpc(&rotel.http_endpoint()), "--otlp-protocol http/protobuf"),
+        (traffic.clients().otlp_http(&rotel.grpc_endpoint()), "--otlp-protocol grpc"),
+        (traffic.clients().otlp_grpc(&rotel.http_endpoint()), "--otlp-protocol http/protobuf"),
     ];
     for (options, advice) in rows {
         let mut agent = eager(options).start()?;
-        traffic.run(20)?;
+        traffic.hello(20)?;
         agent.wait_for_spans(20)?;
         wait::until("a message", || {
             agent.check_running()?;
@@ -282,14 +255,14 @@ fn several_receivers_do_not_hold_up_each_other() -> Result<()> {
     let nobody = format!("http://127.0.0.1:{}", port::free()?);
     let mut traffic = Traffic::start()?;
     let mut agent = traffic
-        .options()
+        .clients()
         .exporter("otlp")
         .argument("--otlp-endpoint")
         .argument(nobody.clone())
         .argument("--otlp-endpoint")
         .argument(rotel.http_endpoint())
         .start()?;
-    traffic.run(20)?;
+    traffic.hello(20)?;
     agent.wait_for_spans(20)?;
     rotel.wait_for_spans(20)?;
     let finished = agent.stop()?;

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use tracer_tests::http::calling;
 use tracer_tests::service::{self, Gunicorn, Nginx};
 use tracer_tests::{
-    AgentOptions, Backend, Kind, Namespace, Service, Span, Spans, http, layout, on_each_backend,
+    AgentOptions, Backend, Kind, Namespace, Service, Span, Spans, assert_chains, http, layout,
+    on_each_backend,
 };
 
 /// Requests at once, and how many of them in all.
@@ -66,26 +67,6 @@ fn chain<'a>(services: &[&'a str]) -> Vec<(&'a str, Kind)> {
     calls.take(2 * services.len() - 1).collect()
 }
 
-/// Each request is one trace: a chain of spans of these services, each the child of the one before.
-fn assert_chains(spans: &Spans, count: usize, links: &[(&str, Kind)]) {
-    let requests = by_tag(spans);
-    assert_eq!(requests.len(), count);
-    let mut traces = BTreeSet::new();
-    for (tag, spans) in requests {
-        let mut found = Vec::new();
-        let mut next = spans.iter().find(|span| span.parent_span_id.is_none());
-        while let Some(span) = next {
-            assert_eq!(span.trace_id, spans[0].trace_id, "{tag}");
-            found.push((span.service(), span.kind));
-            next = spans.iter().find(|it| it.parent_span_id.as_ref() == Some(&span.span_id));
-        }
-        assert_eq!(found, links, "{tag}: {spans:#?}");
-        assert_eq!(spans.len(), links.len(), "{tag}");
-        traces.insert(&spans[0].trace_id);
-    }
-    assert_eq!(traces.len(), count, "a trace each");
-}
-
 fn trace(backend: Backend, services: &[&Service]) -> AgentOptions {
     let options = AgentOptions::new(backend);
     services.iter().fold(options, |options, service| options.pid(service.pid()))
@@ -114,7 +95,7 @@ fn a_chain_of_services_is_one_tree() -> Result<()> {
             };
             drive(&flask, load, path, no_headers)?;
             let spans = agent.finish(load.1 * links.len())?;
-            assert_chains(&spans, load.1, &links);
+            assert_chains(&by_tag(&spans), load.1, &links);
         }
         Ok(())
     })
@@ -134,7 +115,7 @@ fn a_service_that_calls_itself_is_one_tree() -> Result<()> {
             };
             drive(&flask, load, path, no_headers)?;
             let spans = agent.finish(load.1 * links.len())?;
-            assert_chains(&spans, load.1, &links);
+            assert_chains(&by_tag(&spans), load.1, &links);
         }
         Ok(())
     })

@@ -11,6 +11,7 @@
 
 mod agent;
 mod cgroup;
+mod chains;
 pub mod context_rules;
 pub mod conversation;
 mod expect;
@@ -27,11 +28,13 @@ mod rotel;
 pub mod scenario;
 pub mod service;
 mod span;
+mod traffic;
 pub mod wait;
 pub mod wire;
 
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
 pub use cgroup::Cgroup;
+pub use chains::assert_chains;
 pub use expect::{Expected, check_resource, check_short_lived};
 pub use head_echo::HeadEcho;
 pub use launcher::{Background, Launcher, Output, curl_user_agent};
@@ -41,6 +44,7 @@ pub use process::Process;
 pub use rotel::Rotel;
 pub use service::Service;
 pub use span::{Attributes, Kind, Link, Span, Spans, Status, Value};
+pub use traffic::Traffic;
 
 /// Runs a scenario on each capture backend in turn; what a failed test prints names the one it
 /// failed on, so that messages need not.
