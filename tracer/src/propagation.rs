@@ -4,7 +4,8 @@
 //! An [`Inquirer`] may be on any thread; it never waits. The [`Desk`] is the agent's: it takes what
 //! was asked *before* it reads the ring, so that the call, which was made before the question, is
 //! known when it answers. Its answers go in batches, as they come, to a [`Courier`] on the asking
-//! thread, which is woken once for each batch, not for each answer. Must not know HTTP, sockets or how contexts look on the wire.
+//! thread, which is woken once for each batch, not for each answer. Must not know HTTP, sockets or
+//! how contexts look on the wire.
 
 use std::collections::VecDeque;
 use std::io;
