@@ -5,6 +5,7 @@ mod cpu;
 mod export;
 mod links;
 mod load;
+mod outage;
 mod overhead;
 mod proxy;
 mod report;
@@ -36,6 +37,8 @@ pub(crate) struct Arguments {
 enum Benchmark {
     /// What tracing costs nginx and a Flask service, beside OpenTelemetry's Python instrumentation
     Overhead(Effort),
+    /// A receiver that is away for minutes: which spans arrive, and how much memory the agent takes
+    Outage(outage::Effort),
     /// What exporting a span takes, beside OpenTelemetry's Rust SDK and a collector
     Export(export::Effort),
     /// What the proxy of `--propagate proxy` costs, beside `HAProxy` and Envoy
@@ -64,6 +67,9 @@ fn measure(arguments: &Arguments) -> Result<Option<Report>> {
                 setup::ensure(&[Part::Build, Part::Test])?;
             }
             export::run(*effort).map(Some)
+        }
+        Benchmark::Outage(effort) => {
+            as_root(arguments, &[Part::Build, Part::Test], || outage::run(*effort))
         }
         Benchmark::Overhead(effort) => {
             as_root(arguments, &[Part::Build, Part::Test], || overhead::run(*effort))
