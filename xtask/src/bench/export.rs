@@ -121,7 +121,7 @@ fn conditions(effort: Effort) -> Result<Vec<String>> {
         ),
         "OTLP over HTTP in protobuf, 512 spans a request, uncompressed, to an nginx on the same \
          machine that discards them. Processor time is that of all of the exporter's threads, user \
-         and system; bytes are what nginx received, heads of requests included. Making the spans is \
+         and system; bytes are those of the requests' bodies. Making the spans is \
          not measured. The collector takes the same requests and exports them again."
             .to_owned(),
     ])
@@ -134,7 +134,7 @@ impl Receiver {
     fn start() -> Result<Self> {
         let server = "client_max_body_size 64m; location / { return 200; }";
         let nginx = Nginx::new(&format!("access_log {SIZES} size; {server}"))?;
-        Ok(Self(nginx.http("log_format size $request_length;").start()?))
+        Ok(Self(nginx.http("log_format size $content_length;").start()?))
     }
 
     /// Bytes so far.
