@@ -124,6 +124,29 @@ fn exchanges_that_fail() -> Result<()> {
             client: vec![send(get("/gone", "gone.test"))],
             spans: &["server GET /gone - connection_closed", "client GET /gone - aborted"],
         },
+        // The reset comes while the request is being sent: the server has long closed.
+        Conversation {
+            host: "stale.test",
+            server: vec![],
+            client: vec![end(), send(get("/stale", "stale.test")), end()],
+            spans: &["client GET /stale - connection_closed"],
+        },
+        Conversation {
+            host: "stale-kept.test",
+            server: vec![until(HEAD), send(ok("kept"))],
+            client: vec![
+                send(get("/kept", "stale-kept.test")),
+                until("kept"),
+                end(),
+                send(get("/stale", "stale-kept.test")),
+                end(),
+            ],
+            spans: &[
+                "server GET /kept 200",
+                "client GET /kept 200",
+                "client GET /stale - connection_reset",
+            ],
+        },
         // Having seen enough, the client hangs up: no error of its own, but the server's answer
         // did not get through.
         Conversation {

@@ -21,7 +21,7 @@ use crate::offsets::at;
 use crate::processes::{is_selected_port, may_be_target, select_by_port};
 use crate::redirect_alarm;
 use crate::state::{AddressedSocket, Socket, TypedSocket, state_of};
-use crate::transfer::{holds_unread, inode_of};
+use crate::transfer::{has_untold, inode_of};
 
 /// What a process passes on to those it forks.
 const INHERITED: u8 = process_flag::LINEAGE | process_flag::PROPAGATE;
@@ -140,7 +140,7 @@ fn closing<S: Socket>(socket: S, new_state: i32) -> bool {
         return false;
     }
     state.errno = socket.field(at::SOCK_ERR());
-    if holds_unread(socket) {
+    if has_untold(socket, state) {
         return false;
     }
     end(state);

@@ -25,6 +25,7 @@ use crate::tasks;
 /// Unlikely messages in a row after which a connection is ignored for good.
 const MISSES: u16 = 4;
 const SHUTDOWN_RECEIVE: u8 = 1;
+const SHUTDOWN_SEND: u8 = 2;
 /// `SOCK_DONE`, which TCP sets when a FIN comes in.
 const FIN_RECEIVED: u64 = 1 << 1;
 
@@ -290,16 +291,30 @@ pub(crate) fn read_up_to<S: Socket>(tcp: S) -> u32 {
     if at_fin { copied.wrapping_sub(1) } else { copied }
 }
 
-/// Whether received bytes wait to be read. They still can be, though the connection is over.
+/// Whether the socket has taken or holds bytes of which no probe has told yet: received ones can
+/// still be read though the connection is over, and probes run after the call, in which the end
+/// may have come.
 #[inline(always)]
-pub(crate) fn holds_unread<S: Socket>(socket: S) -> bool {
+pub(crate) fn has_untold<S: Socket>(socket: S, state: &ConnState) -> bool {
     let Some(tcp) = socket.as_tcp() else {
         return false;
     };
-    let copied = tcp.field::<u32>(at::TCP_COPIED_SEQ());
-    let received = tcp.field::<u32>(at::TCP_RCV_NXT());
-    let flags = tcp.field::<u64>(at::SOCK_FLAGS());
-    received.wrapping_sub(copied) > u32::from(flags & FIN_RECEIVED != 0)
+    // Either end of stream takes a sequence number.
+    let peer_ended = tcp.field::<u64>(at::SOCK_FLAGS()) & FIN_RECEIVED != 0;
+    let ended = tcp.field::<u8>(at::SOCK_SHUTDOWN()) & SHUTDOWN_SEND != 0;
+    let received = tcp.field::<u32>(at::TCP_RCV_NXT()).wrapping_sub(u32::from(peer_ended));
+    let sent = tcp.field::<u32>(at::TCP_WRITE_SEQ()).wrapping_sub(u32::from(ended));
+    let received_untold = if state.known & end_known::RECEIVED != 0 {
+        received != state.receive_next
+    } else {
+        tcp.field::<u64>(at::TCP_BYTES_RECEIVED()) != 0
+    };
+    let sent_untold = if state.known & end_known::SENT != 0 {
+        sent != state.send_next
+    } else {
+        tcp.field::<u64>(at::TCP_BYTES_SENT()) != 0
+    };
+    received_untold || sent_untold
 }
 
 /// When the sent bytes left, as near as the socket knows: the probe runs after the call, and the

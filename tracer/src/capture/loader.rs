@@ -364,6 +364,8 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("TCP_COPIED_SEQ", "tcp_sock", "copied_seq"),
     ("TCP_RCV_NXT", "tcp_sock", "rcv_nxt"),
     ("TCP_MSTAMP", "tcp_sock", "tcp_mstamp"),
+    ("TCP_BYTES_SENT", "tcp_sock", "bytes_sent"),
+    ("TCP_BYTES_RECEIVED", "tcp_sock", "bytes_received"),
     ("UNIX_ADDR", "unix_sock", "addr"),
     ("UNIX_PEER", "unix_sock", "peer"),
     ("UNIX_ADDR_LEN", "unix_address", "len"),
