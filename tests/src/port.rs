@@ -1,16 +1,29 @@
 //! TCP ports on loopback.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// A port that nobody listens on now. The kernel hands ephemeral ports out in an order that makes
-/// an immediate reuse by somebody else unlikely, which is as good as it gets for programs that
-/// cannot be given a listening socket.
+/// Below what the kernel hands out by itself (from 32,768 on, unless configured otherwise): nobody
+/// who merely connects takes a port from here.
+const RANGE: Range<u16> = 12_000..32_000;
+const ATTEMPTS: usize = 1_000;
+
+/// A port that nobody listens on now, for programs that cannot be given a listening socket. The
+/// same one is not given out again soon, and another process hardly draws it.
 pub fn free() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free loopback port")?;
-    Ok(listener.local_addr()?.port())
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let drawn = || RandomState::new().hash_one(std::process::id()) as u16;
+    let next = NEXT.get_or_init(|| AtomicU16::new(drawn()));
+    (0..ATTEMPTS)
+        .map(|_| RANGE.start + next.fetch_add(1, Ordering::Relaxed) % RANGE.len() as u16)
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .context("no free loopback port")
 }
 
 /// Whether somebody accepts connections at this address.
