@@ -79,11 +79,6 @@ impl Rotel {
         self.process.pid()
     }
 
-    /// Port for OTLP over gRPC.
-    pub(crate) fn grpc_port(&self) -> u16 {
-        self.grpc
-    }
-
     /// Endpoint for OTLP over gRPC.
     pub fn grpc_endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.grpc)

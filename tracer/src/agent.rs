@@ -1,9 +1,12 @@
 //! The live agent: capture feeds the pipeline, the pipeline's decisions go back to capture, its
-//! spans to the exporters. One thread, no locks; exporters run on their own.
+//! spans to the exporters. One thread, and in its pauses those who ask it in passing; exporters run
+//! on their own.
+
+mod turns;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +15,10 @@ use rustc_hash::FxHashSet;
 use crate::capture::{Capture, ConnectionVerdict, Treatment};
 use crate::conn::{self, Verdict};
 use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
+use crate::exchange::ExchangeId;
 use crate::export::{DropReason, SpanSink};
 use crate::layout::{Finder, Found};
+use crate::link::Committed;
 use crate::memory::{Governor, Pressure, Shed, resident_bytes};
 use crate::metrics::{AgentState, Watch};
 use crate::pipeline::{Output, Pipeline};
@@ -25,6 +30,12 @@ use crate::trace::SpanOptions;
 
 /// Events taken from the ring before their results are handed on.
 const BATCH: usize = 8_192;
+/// The same while there are others who ask: they are to find the agent free.
+const SHORT_BATCH: usize = 512;
+/// Events that who asks in passing takes from the ring, at most.
+const IN_PASSING: usize = 256;
+/// Results from which on who asks in passing hands them on, which else the next turn does.
+const HELD_RESULTS: usize = 256;
 /// Pause between drains. Few long batches disturb the traced programs less than many short ones:
 /// each wakes a thread next to them and takes over caches. A filling ring ends the pause early.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,13 +51,17 @@ const TICK_NANOS: u64 = 100_000_000;
 const SETTLE_NANOS: u64 = 1_000_000_000;
 
 /// A running agent.
-pub struct Agent<'a> {
+pub struct Agent {
     capture: Capture,
     pipeline: Pipeline,
     resolver: Arc<Resolver>,
-    selection: &'a Selection,
+    selection: Selection,
     sink: SpanSink,
     log: Option<Recorder>,
+    /// Results of the events so far.
+    outputs: Vec<Output>,
+    /// What went wrong when somebody asked in passing.
+    failure: Option<AgentError>,
     /// Processes whose data may still be in the ring though they are not targets.
     untargeted: FxHashSet<Pid>,
     /// Connections of which the kernel half is to be told that they speak HTTP, if they last.
@@ -118,19 +133,19 @@ pub enum AgentError {
     Thread(#[from] std::io::Error),
 }
 
-impl<'a> Agent<'a> {
+impl Agent {
     /// Puts the parts together and tells the kernel half about processes that run already.
     pub fn new(
         capture: Capture,
         pipeline: Pipeline,
         resolver: Arc<Resolver>,
-        selection: &'a Selection,
+        selection: Selection,
         sink: SpanSink,
         surroundings: Surroundings,
     ) -> Result<Self, AgentError> {
         let Surroundings { log, propagation, supervision } = surroundings;
         if let Some(desk) = &propagation.desk {
-            capture.attend(desk.bell())?;
+            capture.attention().attend(desk.bell())?;
         }
         let now = Capture::now();
         let layouts = Finder::start(Path::new("/"))?;
@@ -141,6 +156,8 @@ impl<'a> Agent<'a> {
             selection,
             sink,
             log,
+            outputs: Vec::new(),
+            failure: None,
             untargeted: FxHashSet::default(),
             follow: FxHashSet::default(),
             layouts,
@@ -178,7 +195,7 @@ impl<'a> Agent<'a> {
     fn decide_running_processes(&mut self) -> Result<(), AgentError> {
         let mut known = FxHashSet::default();
         for _ in 0..LOOKS {
-            let mut running = Scanner::new(&self.resolver, self.selection).initial();
+            let mut running = Scanner::new(&self.resolver, &self.selection).initial();
             running.retain(|(pid, _)| known.insert(*pid));
             if running.is_empty() {
                 return Ok(());
@@ -199,22 +216,54 @@ impl<'a> Agent<'a> {
 
     /// Runs until `stop` is set, then takes what is left in the ring and gives the parts back for
     /// the final report.
-    pub fn run(mut self, stop: &AtomicBool) -> Result<Stopped, AgentError> {
-        let mut outputs = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            if let Some(desk) = &mut self.propagation.desk {
-                desk.collect();
-            }
-            let drained = self.step(&mut outputs)?;
-            let asked = self.answer(&mut outputs);
-            if drained < BATCH {
-                self.capture.wait(if asked { RETRY } else { PAUSE });
-            }
+    pub fn run(self, stop: &AtomicBool) -> Result<Stopped, AgentError> {
+        turns::run(self, stop)
+    }
+
+    /// Takes what has happened and answers what was asked before. Returns how long there is
+    /// nothing to do.
+    fn turn(&mut self) -> Result<Option<Duration>, AgentError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
         }
-        while self.step(&mut outputs)? == BATCH {}
-        self.pipeline.finish(&mut outputs);
-        record(&mut self.log, &outputs, |_| Ok(()))?;
-        self.apply(&mut outputs);
+        let mut batch = BATCH;
+        if let Some(desk) = &mut self.propagation.desk {
+            desk.collect();
+            batch = SHORT_BATCH;
+        }
+        let drained = self.step(batch)?;
+        let Self { propagation, pipeline, outputs, .. } = self;
+        let left = propagation.desk.as_mut().is_some_and(|desk| desk.answer(pipeline, outputs));
+        self.apply();
+        Ok((drained < batch).then_some(if left { RETRY } else { PAUSE }))
+    }
+
+    /// The place of a call, if it can be known by now.
+    fn answer_now(&mut self, call: ExchangeId) -> Option<Committed> {
+        if self.failure.is_some() {
+            return None;
+        }
+        if let Err(error) = self.step(IN_PASSING) {
+            self.failure = Some(error);
+            return None;
+        }
+        let Self { propagation, pipeline, outputs, .. } = self;
+        let committed = propagation.desk.as_mut()?.answer_now(call, pipeline, outputs);
+        if self.outputs.len() >= HELD_RESULTS {
+            self.apply();
+        }
+        committed
+    }
+
+    fn finish(mut self) -> Result<Stopped, AgentError> {
+        let mut drained = BATCH;
+        while drained == BATCH {
+            drained = self.step(BATCH)?;
+            self.apply();
+        }
+        self.pipeline.finish(&mut self.outputs);
+        record(&mut self.log, &self.outputs, |_| Ok(()))?;
+        self.apply();
         if let Some(log) = self.log.take() {
             log.finish()?;
         }
@@ -224,25 +273,18 @@ impl<'a> Agent<'a> {
         Ok(Stopped { capture: self.capture, pipeline: self.pipeline, contexts, shed })
     }
 
-    /// Answers what was asked before the last drain; returns whether something is left to answer.
-    fn answer(&mut self, outputs: &mut Vec<Output>) -> bool {
-        let Some(desk) = &mut self.propagation.desk else { return false };
-        let left = desk.answer(&mut self.pipeline, outputs);
-        self.apply(outputs);
-        left
-    }
-
-    /// One drain with its consequences; returns the number of events.
-    fn step(&mut self, outputs: &mut Vec<Output>) -> Result<usize, AgentError> {
+    /// One drain of up to `batch` events with its consequences; returns how many there were.
+    fn step(&mut self, batch: usize) -> Result<usize, AgentError> {
         let mut failure = None;
-        let Self { capture, pipeline, resolver, selection, untargeted, layouts, log, .. } = self;
+        let Self { capture, pipeline, resolver, selection, .. } = self;
+        let Self { untargeted, layouts, log, outputs, .. } = self;
         let mut decisions = Vec::new();
         let mut gone = Vec::new();
         let mut exited = Vec::new();
         let started = Capture::now();
         let mut latest = started;
         let governor = &mut self.supervision.governor;
-        let drained = capture.drain(BATCH, |event| {
+        let drained = capture.drain(batch, |event| {
             latest = event.time();
             if let Some(governor) = governor
                 && governor.pressure() >= Pressure::Events
@@ -304,17 +346,16 @@ impl<'a> Agent<'a> {
             }
         }
         // What is overdue is told by how far the events have come, not by how late the agent is.
-        self.tick(if drained < BATCH { started } else { latest }, outputs)?;
-        self.apply(outputs);
+        self.tick(if drained < batch { started } else { latest })?;
         Ok(drained)
     }
 
-    fn tick(&mut self, now: KernelTime, outputs: &mut Vec<Output>) -> Result<(), AgentError> {
+    fn tick(&mut self, now: KernelTime) -> Result<(), AgentError> {
         if now.nanos_since(self.last_tick) >= TICK_NANOS {
             self.last_tick = now;
-            let before = outputs.len();
-            self.pipeline.on_tick(now, outputs);
-            record(&mut self.log, &outputs[before..], |log| log.write(&Entry::Tick(now)))?;
+            let before = self.outputs.len();
+            self.pipeline.on_tick(now, &mut self.outputs);
+            record(&mut self.log, &self.outputs[before..], |log| log.write(&Entry::Tick(now)))?;
             // Not at once: for a connection of one request, telling costs more than it saves.
             for conn in self.follow.drain() {
                 self.capture.decide_connection(conn, ConnectionVerdict::Follow);
@@ -355,9 +396,9 @@ impl<'a> Agent<'a> {
     }
 
     /// Hands results on: spans to the exporters, verdicts to the kernel half.
-    fn apply(&mut self, outputs: &mut Vec<Output>) {
+    fn apply(&mut self) {
         let (mut spans, mut measured) = (Vec::new(), Vec::new());
-        for output in outputs.drain(..) {
+        for output in self.outputs.drain(..) {
             match output {
                 Output::Span(span) => spans.push(span),
                 Output::Measured(span) => measured.push(span),

@@ -1,18 +1,19 @@
 //! Where those who forward requests ask whose trace a call belongs to, and the agent's own thread,
 //! which alone knows, answers.
 //!
-//! An [`Inquirer`] may be on any thread; it never waits. The [`Desk`] is the agent's: it takes what
-//! was asked *before* it reads the ring, so that the call, which was made before the question, is
-//! known when it answers. Its answers go in batches, as they come, to a [`Courier`] on the asking
-//! thread, which is woken once for each batch, not for each answer. Must not know HTTP, sockets or
-//! how contexts look on the wire.
+//! An [`Inquirer`] may be on any thread; it never waits. If nothing else is done at the moment, an
+//! [`Attend`]ant answers at once, on the asking thread: that spares both threads a wake-up. Else the
+//! question goes to the [`Desk`], which is the agent's: it takes what was asked *before* it reads the
+//! ring, so that the call, which was made before the question, is known when it answers. Its answers
+//! go in batches, as they come, to a [`Courier`] on the asking thread, which is woken once for each
+//! batch, not for each answer. Must not know HTTP, sockets or how contexts look on the wire.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, OnceLock, Weak};
 
 use rustix::event::{EventfdFlags, eventfd};
 use serde::Serialize;
@@ -30,14 +31,33 @@ const MAX_WAITING: usize = 16_384;
 /// Who asks.
 #[derive(Clone, Debug)]
 pub struct Inquirer {
+    attendant: Attendant,
     outbox: SyncSender<Message>,
     bell: Arc<Bell>,
     unheard: Arc<AtomicU64>,
 }
 
-/// Who answers.
+/// What becomes of a question.
 #[derive(Debug)]
+pub enum Asked {
+    /// It was answered at once.
+    Answered(Committed),
+    /// The answer comes. Whoever stops waiting drops the receiver; a sender that is dropped means
+    /// there will be none.
+    Waits(oneshot::Receiver<Committed>),
+}
+
+/// Whoever can answer at once, if all that is needed is there.
+pub trait Attend: Send + Sync {
+    /// The place of a call that was made. Must not wait for anything, and do little.
+    fn answer_now(&self, call: ExchangeId) -> Option<Committed>;
+}
+
+type Attendant = Arc<OnceLock<Weak<dyn Attend>>>;
+
+/// Who answers.
 pub struct Desk {
+    attendant: Attendant,
     inbox: Receiver<Message>,
     bell: Arc<Bell>,
     unheard: Arc<AtomicU64>,
@@ -101,20 +121,29 @@ pub fn open() -> io::Result<(Inquirer, Courier, Desk)> {
     let bell = Arc::new(Bell { descriptor, rung: AtomicBool::new(false) });
     let (outbox, inbox) = mpsc::sync_channel(MAX_WAITING);
     let unheard = Arc::new(AtomicU64::new(0));
-    let inquirer = Inquirer { outbox, bell: Arc::clone(&bell), unheard: Arc::clone(&unheard) };
+    let attendant = Attendant::default();
+    let inquirer = Inquirer {
+        attendant: Arc::clone(&attendant),
+        outbox,
+        bell: Arc::clone(&bell),
+        unheard: Arc::clone(&unheard),
+    };
     let (waiting, told, counts) = (VecDeque::new(), Vec::new(), Counts::default());
     let (answers, delivered) = unbounded_channel();
-    let desk = Desk { inbox, bell, unheard, waiting, told, answers, counts };
+    let desk = Desk { attendant, inbox, bell, unheard, waiting, told, answers, counts };
     Ok((inquirer, Courier(delivered), desk))
 }
 
 impl Inquirer {
-    /// Asks for the place of a call that was made. Whoever stops waiting drops the receiver; a
-    /// sender that is dropped means there will be no answer.
-    pub fn ask(&self, call: ExchangeId) -> oneshot::Receiver<Committed> {
+    /// Asks for the place of a call that was made.
+    pub fn ask(&self, call: ExchangeId) -> Asked {
+        let attendant = self.attendant.get().and_then(Weak::upgrade);
+        if let Some(committed) = attendant.and_then(|attendant| attendant.answer_now(call)) {
+            return Asked::Answered(committed);
+        }
         let (reply, answer) = oneshot::channel();
         self.send(Message::Question(Question { call, reply }));
-        answer
+        Asked::Waits(answer)
     }
 
     /// Reports that a call went out with this context, without an answer.
@@ -149,6 +178,12 @@ fn hand_over(replies: Vec<Reply>) {
 }
 
 impl Desk {
+    /// Has questions go there first.
+    pub fn attended_by(&self, attendant: Weak<dyn Attend>) {
+        // One for a desk's life: the first stays.
+        let _ = self.attendant.set(attendant);
+    }
+
     /// What tells that somebody asked: readable until [`Self::collect`].
     pub fn bell(&self) -> BorrowedFd<'_> {
         self.bell.descriptor.as_fd()
@@ -171,32 +206,41 @@ impl Desk {
     /// Answers what can be answered. Returns whether questions are left that should be tried again
     /// soon: the kernel half reports a call just after it was made.
     pub fn answer(&mut self, pipeline: &mut Pipeline, outputs: &mut Vec<Output>) -> bool {
-        let counts = &mut self.counts;
         for (call, context) in self.told.drain(..) {
-            counts.contradicted += u64::from(!pipeline.commit_to(call, context, outputs));
+            self.counts.contradicted += u64::from(!pipeline.commit_to(call, context, outputs));
         }
         let mut replies = Vec::new();
         for question in std::mem::take(&mut self.waiting) {
             if question.reply.is_closed() {
-                counts.unseen += 1;
+                self.counts.unseen += 1;
                 continue;
             }
-            let Some(committed) = pipeline.commit(question.call, outputs) else {
-                self.waiting.push_back(question);
-                continue;
-            };
-            match &committed {
-                Committed::Ours(context) if context.parent.is_some() => counts.linked += 1,
-                Committed::Ours(_) => counts.roots += 1,
-                Committed::Theirs => counts.kept += 1,
+            match self.answer_now(question.call, pipeline, outputs) {
+                Some(committed) => replies.push(Reply { to: question.reply, committed }),
+                None => self.waiting.push_back(question),
             }
-            replies.push(Reply { to: question.reply, committed });
         }
         if !replies.is_empty() {
             // Fails if the proxy has ended, and nobody waits any more.
             let _ = self.answers.send(replies);
         }
         !self.waiting.is_empty()
+    }
+
+    /// Answers a question that was not collected, if its call was seen.
+    pub fn answer_now(
+        &mut self,
+        call: ExchangeId,
+        pipeline: &mut Pipeline,
+        outputs: &mut Vec<Output>,
+    ) -> Option<Committed> {
+        let committed = pipeline.commit(call, outputs)?;
+        match &committed {
+            Committed::Ours(context) if context.parent.is_some() => self.counts.linked += 1,
+            Committed::Ours(_) => self.counts.roots += 1,
+            Committed::Theirs => self.counts.kept += 1,
+        }
+        Some(committed)
     }
 
     /// What became of questions so far.

@@ -9,14 +9,13 @@ use serde_json::{Value as Json, json};
 
 use super::Service;
 use crate::layout;
-use crate::rotel::Rotel;
 
 /// More connections and requests than anybody makes.
 const NO_LIMIT: u32 = 1_000_000;
 
 /// Passes every request to an upstream, from one worker thread. With a collector it makes a span of
-/// each, which it exports there over gRPC, and adds the context to the request.
-pub fn envoy(upstream: SocketAddr, collector: Option<&Rotel>) -> Result<Service> {
+/// each, which it exports there by OTLP over HTTP, and adds the context to the request.
+pub fn envoy(upstream: SocketAddr, collector: Option<SocketAddr>) -> Result<Service> {
     Service::start("envoy", |port, directory| {
         let configuration = directory.join("envoy.json");
         fs::write(&configuration, bootstrap(port, upstream, collector).to_string())?;
@@ -27,8 +26,8 @@ pub fn envoy(upstream: SocketAddr, collector: Option<&Rotel>) -> Result<Service>
     })
 }
 
-fn bootstrap(port: u16, upstream: SocketAddr, collector: Option<&Rotel>) -> Json {
-    let mut clusters = vec![cluster("upstream", upstream.port(), &json!({}))];
+fn bootstrap(port: u16, upstream: SocketAddr, collector: Option<SocketAddr>) -> Json {
+    let mut clusters = vec![cluster("upstream", upstream.port())];
     let mut connections = json!({
         "@type": api("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "front",
@@ -43,11 +42,7 @@ fn bootstrap(port: u16, upstream: SocketAddr, collector: Option<&Rotel>) -> Json
         }],
     });
     if let Some(collector) = collector {
-        let http2 = json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": api("extensions.upstreams.http.v3.HttpProtocolOptions"),
-            "explicit_http_config": { "http2_protocol_options": {} },
-        } });
-        clusters.push(cluster("collector", collector.grpc_port(), &http2));
+        clusters.push(cluster("collector", collector.port()));
         connections["tracing"] = json!({
             "random_sampling": { "value": 100 },
             "provider": {
@@ -55,7 +50,11 @@ fn bootstrap(port: u16, upstream: SocketAddr, collector: Option<&Rotel>) -> Json
                 "typed_config": {
                     "@type": api("config.trace.v3.OpenTelemetryConfig"),
                     "service_name": "envoy",
-                    "grpc_service": { "envoy_grpc": { "cluster_name": "collector" } },
+                    "http_service": { "http_uri": {
+                        "uri": format!("http://{collector}/v1/traces"),
+                        "cluster": "collector",
+                        "timeout": "10s",
+                    } },
                 },
             },
         });
@@ -72,7 +71,7 @@ fn bootstrap(port: u16, upstream: SocketAddr, collector: Option<&Rotel>) -> Json
     } })
 }
 
-fn cluster(name: &str, port: u16, options: &Json) -> Json {
+fn cluster(name: &str, port: u16) -> Json {
     let limits = json!({
         "max_connections": NO_LIMIT,
         "max_pending_requests": NO_LIMIT,
@@ -82,7 +81,6 @@ fn cluster(name: &str, port: u16, options: &Json) -> Json {
         "name": name,
         "type": "STATIC",
         "circuit_breakers": { "thresholds": [limits] },
-        "typed_extension_protocol_options": options,
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(port) } }] }],

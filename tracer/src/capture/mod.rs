@@ -2,6 +2,7 @@
 //! decisions back to the kernel half. Knows nothing of HTTP.
 
 mod attachability;
+mod attention;
 mod decode;
 mod kernel_types;
 mod loader;
@@ -14,17 +15,14 @@ mod unix_sockets;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, RingBuf};
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
 use tracer_ebpf::{phase, process_flag, setting, verdict};
 
 pub use attachability::{ProbeCheck, check_probes, redirect_alone};
+pub use attention::Attention;
 pub use kernel_types::KernelTypesError;
 pub use loader::{Backend, LoadError, Options, Redirecting, Unknown};
 pub use losses::KernelCounters;
@@ -74,7 +72,7 @@ pub struct Capture {
     /// Holds the links; the maps below were taken out of it.
     object: Ebpf,
     ring: RingBuf<MapData>,
-    attention: OwnedFd,
+    attention: Attention,
     settings: Array<MapData, u32>,
     /// Laid out as `ProcessState`: verdict, flags, runtime, padding.
     processes: BpfHashMap<MapData, u32, [u8; 4]>,
@@ -103,7 +101,7 @@ impl Capture {
             move |source: MapError| LoadError::Map { map, source: Box::new(source) }
         };
         let ring = take("EVENTS")?.try_into().map_err(map_error("EVENTS"))?;
-        let attention = attention_of(&ring).map_err(LoadError::Wait)?;
+        let attention = Attention::of(&ring).map_err(LoadError::Wait)?;
         let settings = take("SETTINGS")?.try_into().map_err(map_error("SETTINGS"))?;
         let processes = take("PROCESSES")?.try_into().map_err(map_error("PROCESSES"))?;
         let verdicts = take("VERDICTS")?.try_into().map_err(map_error("VERDICTS"))?;
@@ -148,21 +146,9 @@ impl Capture {
         self.backend
     }
 
-    /// Waits until `timeout` is over or the kernel half asks for attention: the ring fills up, or
-    /// a process appeared. It does not for single events, so that they come in batches.
-    pub fn wait(&self, timeout: Duration) {
-        let timeout =
-            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
-        let mut calls = Vec::with_capacity(1);
-        // An interrupted wait is a short one; the caller loops.
-        let _ = epoll::wait(&self.attention, spare_capacity(&mut calls), Some(&timeout));
-    }
-
-    /// Has [`Self::wait`] end as long as `bell` is readable, too.
-    pub fn attend(&self, bell: impl AsFd) -> Result<(), LoadError> {
-        let (interest, data) = (epoll::EventFlags::IN, epoll::EventData::new_u64(1));
-        epoll::add(&self.attention, bell, data, interest)
-            .map_err(|error| LoadError::Wait(error.into()))
+    /// What tells that the kernel half asks for attention.
+    pub fn attention(&self) -> Attention {
+        self.attention.clone()
     }
 
     /// Hands every waiting event to `handle`, oldest first, at most `limit` of them. Returns how
@@ -357,15 +343,6 @@ impl Capture {
         // Eight readings were taken.
         ClockOffset(best.map_or(0, |(_, offset)| offset))
     }
-}
-
-/// Reports when the kernel half wakes the ring's reader. Edge-triggered: records that merely wait
-/// in the ring are no reason to end a pause.
-fn attention_of(ring: &RingBuf<MapData>) -> io::Result<OwnedFd> {
-    let attention = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let interest = epoll::EventFlags::IN | epoll::EventFlags::ET;
-    epoll::add(&attention, ring, epoll::EventData::new_u64(0), interest)?;
-    Ok(attention)
 }
 
 fn hidden(identities: &RandomState, address: u64) -> u64 {

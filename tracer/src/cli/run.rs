@@ -169,7 +169,7 @@ fn follow(
         proxy = Some(started);
     }
     let surroundings = Surroundings { log, propagation, supervision };
-    let agent = Agent::new(capture, pipeline, resolver, &selection, sink, surroundings)?;
+    let agent = Agent::new(capture, pipeline, resolver, selection, sink, surroundings)?;
     eprintln!("tracer: ready ({} backend); stop with Ctrl-C", backend.name());
 
     let Stopped { capture, pipeline, contexts, shed } = agent.run(&end)?;

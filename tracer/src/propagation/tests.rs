@@ -63,6 +63,14 @@ impl Room {
         self.pipeline.on_event(&Event::Data(data), &mut self.outputs);
     }
 
+    /// Asks while nobody attends.
+    fn ask(&self) -> oneshot::Receiver<Committed> {
+        match self.inquirer.ask(CALL) {
+            Asked::Waits(answer) => answer,
+            Asked::Answered(committed) => panic!("nobody was there to say {committed:?}"),
+        }
+    }
+
     fn work(&mut self) -> bool {
         self.desk.collect();
         let left = self.desk.answer(&mut self.pipeline, &mut self.outputs);
@@ -80,7 +88,7 @@ impl Room {
 #[test]
 fn an_answer_is_given_once_the_call_is_seen() {
     let mut room = Room::new();
-    let mut answer = room.inquirer.ask(CALL);
+    let mut answer = room.ask();
     assert!(room.work(), "the kernel half may be late");
     assert!(answer.try_recv().is_err());
     room.call("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -95,7 +103,7 @@ fn the_context_of_an_sdk_stays() {
     let mut room = Room::new();
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     room.call(&format!("GET / HTTP/1.1\r\nhost: a\r\ntraceparent: {traceparent}\r\n\r\n"));
-    let mut answer = room.inquirer.ask(CALL);
+    let mut answer = room.ask();
     assert!(!room.work());
     assert_eq!(answer.try_recv().unwrap(), Committed::Theirs);
     assert_eq!(room.desk.counts().kept, 1);
@@ -104,13 +112,13 @@ fn the_context_of_an_sdk_stays() {
 #[test]
 fn who_stops_waiting_is_counted_and_what_went_out_instead_is_the_span() {
     let mut room = Room::new();
-    drop(room.inquirer.ask(CALL));
+    drop(room.ask());
     assert!(!room.work());
     let context = IdSource::seeded(2).root();
     room.inquirer.tell(CALL, context.clone());
     room.work();
     room.call("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let mut answer = room.inquirer.ask(CALL);
+    let mut answer = room.ask();
     room.work();
     let Ok(Committed::Ours(committed)) = answer.try_recv() else { panic!("no context") };
     assert_eq!((committed.span, committed.trace), (context.span, context.trace));
@@ -127,12 +135,12 @@ fn who_stops_waiting_is_counted_and_what_went_out_instead_is_the_span() {
 fn the_bell_rings_for_the_first_question_and_again_for_the_first_after_the_next_look() {
     let mut room = Room::new();
     assert!(!room.is_rung());
-    let _first = room.inquirer.ask(CALL);
-    let _second = room.inquirer.ask(CALL);
+    let _first = room.ask();
+    let _second = room.ask();
     assert!(room.is_rung());
     room.work();
     assert!(!room.is_rung());
-    let _third = room.inquirer.ask(CALL);
+    let _third = room.ask();
     assert!(room.is_rung());
 }
 
@@ -140,11 +148,41 @@ fn the_bell_rings_for_the_first_question_and_again_for_the_first_after_the_next_
 #[test]
 fn more_questions_than_there_is_room_for_are_refused_and_counted() {
     let mut room = Room::new();
-    let _waiting: Vec<_> = (0..MAX_WAITING).map(|_| room.inquirer.ask(CALL)).collect();
-    let mut refused = room.inquirer.ask(CALL);
+    let _waiting: Vec<_> = (0..MAX_WAITING).map(|_| room.ask()).collect();
+    let mut refused = room.ask();
     assert_eq!(refused.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     assert_eq!(room.desk.counts().unheard, 1);
     assert!(room.work());
-    let mut heard = room.inquirer.ask(CALL);
+    let mut heard = room.ask();
     assert_eq!(heard.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+}
+
+/// Answers its one call whenever it is free.
+struct Attendant(std::sync::Mutex<Committed>);
+
+impl Attend for Attendant {
+    fn answer_now(&self, call: ExchangeId) -> Option<Committed> {
+        Some(self.0.try_lock().ok()?.clone()).filter(|_| call == CALL)
+    }
+}
+
+/// Protects: whoever asks never waits for an attendant, and is answered by the desk then.
+#[test]
+fn who_attends_answers_at_once_and_the_desk_what_he_cannot() {
+    let room = Room::new();
+    let attendant = Arc::new(Attendant(std::sync::Mutex::new(Committed::Theirs)));
+    let weak: Weak<Attendant> = Arc::downgrade(&attendant);
+    room.desk.attended_by(weak);
+    assert!(matches!(room.inquirer.ask(CALL), Asked::Answered(Committed::Theirs)));
+    assert!(!room.is_rung());
+
+    let other = ExchangeId { offset: StreamOffset(8), ..CALL };
+    assert!(matches!(room.inquirer.ask(other), Asked::Waits(_)));
+    assert!(room.is_rung());
+
+    let busy = attendant.0.lock().unwrap();
+    assert!(matches!(room.inquirer.ask(CALL), Asked::Waits(_)));
+    drop(busy);
+    drop(attendant);
+    assert!(matches!(room.inquirer.ask(CALL), Asked::Waits(_)));
 }

@@ -3,11 +3,11 @@
 
 use super::contexts::{Answer, Contexts, NewRoots, Question, Verdict, Void};
 use crate::link::Committed;
-use crate::propagation::Inquirer;
+use crate::propagation::{Asked, Inquirer};
 use crate::sampling::Sampler;
 use crate::trace::context::{IdSource, RemoteContext, SpanContext};
 
-/// Asks the agent's thread about calls that the capture sees, and treats others as if nothing were
+/// Asks the agent about calls that the capture sees, and treats others as if nothing were
 /// known of them.
 #[derive(Debug)]
 pub struct Linked {
@@ -27,8 +27,12 @@ impl Contexts for Linked {
         let Some(call) = question.call() else {
             return Answer::Now(self.unseen.verdict(&question.fields));
         };
-        let answer = self.inquirer.ask(call);
-        Answer::Later(Box::pin(async { Some(verdict(answer.await.ok()?)) }))
+        match self.inquirer.ask(call) {
+            Asked::Answered(committed) => Answer::Now(verdict(committed)),
+            Asked::Waits(answer) => {
+                Answer::Later(Box::pin(async { Some(verdict(answer.await.ok()?)) }))
+            }
+        }
     }
 
     fn void(&self, void: Void) {

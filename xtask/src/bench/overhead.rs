@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tracer_tests::service::{Gunicorn, Nginx, Service};
 use tracer_tests::{AgentOptions, Backend, Launcher, Rotel};
 
+use super::collector;
 use super::cpu::{Cpu, Memory};
 use super::load::{Load, Measured};
 use super::report::{Report, Table, median};
@@ -17,7 +18,7 @@ const FIXED_RATE: u32 = 10_000;
 const UNTRACED: &str = "untraced";
 pub(crate) fn run(effort: Effort) -> Result<Report> {
     let mut launcher = Launcher::start()?;
-    let elsewhere = Nginx::new("client_max_body_size 64m; location / { return 200; }")?.start()?;
+    let elsewhere = collector::discarding()?;
     let rotel = Rotel::blackhole()?;
     let nginx = Nginx::new("location / { }")?.file("hello", b"hello\n")?.start()?;
     let flask = Gunicorn::default().start()?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use tracer_tests::service::{self, Service};
-use tracer_tests::{Agent, AgentOptions, Backend, Report, Rotel};
+use tracer_tests::{Agent, AgentOptions, Backend, Report};
 
 /// A kind of hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,13 @@ impl Hop {
         }
     }
 
-    /// Starts it between the processes below `client` and a server.
-    pub(super) fn start(self, client: u32, server: SocketAddr, rotel: &Rotel) -> Result<Running> {
+    /// Starts it between the processes below `client` and a server; spans go to `collector`.
+    pub(super) fn start(
+        self,
+        client: u32,
+        server: SocketAddr,
+        collector: &Service,
+    ) -> Result<Running> {
         let through = |service: Service| Running {
             address: service.address(),
             process: Process::Service(service),
@@ -54,13 +59,13 @@ impl Hop {
             Self::Direct => Running { address: server, process: Process::None },
             Self::Agent => {
                 let options = AgentOptions::new(Backend::Auto).pid(client).propagate();
-                let options = options.without_file().otlp_grpc(&rotel.grpc_endpoint());
+                let options = options.without_file().otlp_http(&collector.url(""));
                 Running { address: server, process: Process::Agent(options.start()?) }
             }
             Self::HaProxy => through(service::haproxy(server, 1)?),
             Self::HaProxyTcp => through(service::haproxy_tcp(server)?),
             Self::Envoy => through(service::envoy(server, None)?),
-            Self::EnvoyTraced => through(service::envoy(server, Some(rotel))?),
+            Self::EnvoyTraced => through(service::envoy(server, Some(collector.address()))?),
         })
     }
 }

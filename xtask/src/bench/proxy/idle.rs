@@ -62,8 +62,8 @@ fn resident(bench: &mut Bench, hop: Hop, count: u64) -> Result<f64> {
         .connections(2 * MANY as u32)
         .file("hello", b"hello\n")?
         .start()?;
-    let Bench { launcher, rotel, .. } = bench;
-    let running = hop.start(launcher.pid(), nginx.address(), rotel)?;
+    let Bench { launcher, collector, .. } = bench;
+    let running = hop.start(launcher.pid(), nginx.address(), collector)?;
     let (host, port) = (running.address.ip().to_string(), running.address.port().to_string());
     let words = layout::python("idle.py", &[&count.to_string(), &host, &port, "/hello"])?;
     let idle = launcher.spawn(words)?;

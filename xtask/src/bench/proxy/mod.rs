@@ -12,8 +12,10 @@ mod transfer;
 use anyhow::Result;
 use clap::ValueEnum as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracer_tests::{Launcher, Rotel};
+use tracer_tests::Launcher;
+use tracer_tests::service::Service;
 
+use super::collector;
 use super::report::Report;
 use super::rounds::Effort;
 use crate::shell::output;
@@ -43,7 +45,8 @@ enum Part {
 struct Bench {
     effort: Effort,
     launcher: Launcher,
-    rotel: Rotel,
+    /// Takes spans and discards them, as cheaply as can be.
+    collector: Service,
     /// That each process may have.
     descriptors: u64,
 }
@@ -51,8 +54,9 @@ struct Bench {
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let Arguments { effort, only } = arguments;
     let descriptors = raise_descriptors();
-    let (launcher, rotel) = (Launcher::start()?, Rotel::blackhole()?);
-    let mut bench = Bench { effort: *effort, launcher, rotel, descriptors };
+    let launcher = Launcher::start()?;
+    let collector = collector::discarding()?;
+    let mut bench = Bench { effort: *effort, launcher, collector, descriptors };
     let mut report = Report::new("proxy", conditions(*effort)?);
     for part in Part::value_variants() {
         if !only.is_empty() && !only.contains(part) {
@@ -86,9 +90,9 @@ fn conditions(effort: Effort) -> Result<Vec<String>> {
         effort.condition(),
         format!(
             "agent: `tracer run --propagate proxy`, the client traced, every request a span exported \
-             over gRPC to a rotel collector that discards them. haproxy: {haproxy}, 1 thread, reuses \
-             connections to nginx. envoy: 1.40.0, 1 worker; traced: every request a span exported \
-             like the agent's."
+             by OTLP over HTTP to an nginx that discards them, because the work of a receiver is \
+             done on another machine as a rule. haproxy: {haproxy}, 1 thread, reuses connections to \
+             nginx. envoy: 1.40.0, 1 worker; traced: every request a span exported like the agent's."
         ),
     ])
 }

@@ -74,8 +74,8 @@ fn scenario(
 }
 
 fn round(bench: &mut Bench, hop: Hop, server: std::net::SocketAddr, load: Load) -> Result<Round> {
-    let Bench { effort, launcher, rotel, .. } = bench;
-    let running = hop.start(launcher.pid(), server, rotel)?;
+    let Bench { effort, launcher, collector, .. } = bench;
+    let running = hop.start(launcher.pid(), server, collector)?;
     let url = format!("http://{}/hello", running.address);
     let used = |pid: Option<u32>| pid.map_or(Ok(Cpu::default()), Cpu::of_tree);
     let (before, busy) = (used(running.pid())?, Busy::so_far()?);

@@ -49,8 +49,8 @@ pub(super) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
 
 /// Gigabits a second, as the receiver counts them.
 fn transfer(bench: &mut Bench, hop: Hop, server: &Service, option: Option<&str>) -> Result<f64> {
-    let Bench { launcher, rotel, .. } = bench;
-    let running = hop.start(launcher.pid(), server.address(), rotel)?;
+    let Bench { launcher, collector, .. } = bench;
+    let running = hop.start(launcher.pid(), server.address(), collector)?;
     let (host, port) = (running.address.ip().to_string(), running.address.port().to_string());
     let mut words = vec!["timeout", PATIENCE, "iperf3", "--json", "--bytes", BYTES];
     words.extend(["--client", &host, "--port", &port]);
