@@ -328,10 +328,12 @@ impl Pipeline {
                     outputs.push(Output::Verdict(conn, verdict));
                 }
                 Observation::Lost { id, reason, exchanges, .. } => {
-                    if let Some(id) = id {
-                        self.linker.on_lost(id, now, &mut self.ids, &mut self.placed);
+                    let is_span = id.is_none_or(|id| {
+                        self.linker.on_lost(id, now, &mut self.ids, &mut self.placed)
+                    });
+                    if is_span {
+                        self.lost(reason, exchanges);
                     }
-                    self.lost(reason, exchanges);
                 }
             }
         }

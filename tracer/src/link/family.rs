@@ -250,9 +250,14 @@ impl<T> Family<T> {
         member.muted = Some((reason, trace));
     }
 
+    /// Why a member becomes no span, if so.
+    pub(super) fn muted(&self, id: ExchangeId) -> Option<Muted> {
+        self.members.get(&id)?.muted.map(|(reason, _)| reason)
+    }
+
     /// Whether a member becomes no span.
     pub(super) fn is_muted(&self, id: ExchangeId) -> bool {
-        self.members.get(&id).is_some_and(|member| member.muted.is_some())
+        self.muted(id).is_some()
     }
 
     /// Decides where a member comes from. The first decision stands.

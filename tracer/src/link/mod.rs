@@ -389,18 +389,24 @@ impl<T> Linker<T> {
         self.hand_on(settled, placed);
     }
 
-    /// An exchange that began will never be reported.
+    /// An exchange that began will never be reported. Returns whether a span is lost with it: one
+    /// that would have been none anyway counts as such.
     pub fn on_lost(
         &mut self,
         id: ExchangeId,
         at: KernelTime,
         ids: &mut IdSource,
         placed: &mut Vec<Placed<T>>,
-    ) {
+    ) -> bool {
         let mut settled = Vec::new();
         self.close(id, at, ids, &mut settled);
+        let muted = self.family.muted(id);
+        if let Some(reason) = muted {
+            *self.muted.entry(reason.name()).or_default() += 1;
+        }
         self.family.lose(id, ids, &mut settled);
         self.hand_on(settled, placed);
+        muted.is_none()
     }
 
     /// A connection is gone.

@@ -315,7 +315,7 @@ fn a_lost_parent_leaves_its_children_roots() {
     let request = story.request(1, by(1, 1, 0));
     let call = story.call(2, by(1, 1, 0));
     let at = KernelTime(story.now);
-    story.linker.on_lost(request, at, &mut story.ids, &mut story.placed);
+    assert!(story.linker.on_lost(request, at, &mut story.ids, &mut story.placed));
     story.end(call, by(1, 1, 0), Role::Client, "call");
     let spans = story.finish();
     assert_eq!(spans["call"].place.parent, None);

@@ -447,3 +447,17 @@ fn exports_are_no_spans() {
         assert_eq!(muted.get(Muted::OtlpExport.name()), is_export.then_some(&2), "{target}");
     }
 }
+
+/// Protects: an export that is under way when the agent stops is no lost span.
+#[test]
+fn an_export_that_is_never_answered_is_no_loss() {
+    let mut story = Story::new();
+    let protobuf = ("content-type".to_owned(), "application/x-protobuf".to_owned());
+    story.target = "/v1/traces";
+    let sent = story.calls(1, by(1, 1, 0), &[protobuf]);
+    let at = KernelTime(story.now);
+    assert!(!story.linker.on_lost(sent, at, &mut story.ids, &mut story.placed));
+    let (spans, muted) = story.told();
+    assert!(spans.is_empty());
+    assert_eq!(muted[Muted::OtlpExport.name()], 1);
+}
