@@ -2,31 +2,31 @@
 //! spans to the exporters. One thread, and in its pauses those who ask it in passing; exporters run
 //! on their own.
 
+mod surroundings;
 mod turns;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
 use crate::capture::{Capture, ConnectionVerdict, Treatment};
-use crate::conn::{self, Verdict};
+use crate::conn::Verdict;
 use crate::event::{CloseKind, ConnId, Event, KernelTime, Pid};
 use crate::exchange::ExchangeId;
 use crate::export::{DropReason, SpanSink};
 use crate::layout::{Finder, Found};
 use crate::link::Committed;
-use crate::memory::{Governor, Pressure, Shed, resident_bytes};
-use crate::metrics::{AgentState, Watch};
+use crate::memory::{Pressure, Shed};
 use crate::pipeline::{Output, Pipeline};
-use crate::propagation::{self, Desk};
+use crate::propagation;
 use crate::proxy::redirect::Targets;
-use crate::recording::{Entry, WriteError, Writer};
+use crate::recording::{Entry, WriteError};
 use crate::target::{Decision, Resolver, Scanner, Selection, Why};
-use crate::trace::SpanOptions;
+
+pub use surroundings::{Propagation, Recorder, Supervision, Surroundings};
 
 /// Events taken from the ring before their results are handed on.
 const BATCH: usize = 8_192;
@@ -72,40 +72,6 @@ pub struct Agent {
     last_tick: KernelTime,
     last_settle: KernelTime,
 }
-
-/// What an agent has to do with beside its job.
-#[derive(Default)]
-pub struct Surroundings {
-    /// Keeps what happens.
-    pub log: Option<Recorder>,
-    /// Asks about what happens.
-    pub propagation: Propagation,
-    /// Watches the agent itself.
-    pub supervision: Supervision,
-}
-
-/// What watches the agent and changes it while it runs.
-#[derive(Default)]
-pub struct Supervision {
-    /// Where others read how it is.
-    pub watch: Option<Arc<Watch>>,
-    /// Says what to give up for lack of memory.
-    pub governor: Option<Governor>,
-    /// Other options for spans.
-    pub changes: Option<mpsc::Receiver<SpanOptions>>,
-}
-
-/// What carries trace context to other hosts, if anything does.
-#[derive(Default)]
-pub struct Propagation {
-    /// Is told of targets when their connections may be redirected.
-    pub targets: Option<Targets>,
-    /// Where the proxy asks for the contexts of calls.
-    pub desk: Option<Desk>,
-}
-
-/// Where a recording goes.
-pub type Recorder = Writer<std::io::BufWriter<std::fs::File>>;
 
 /// What is left of an agent, for the final report.
 pub struct Stopped {
@@ -367,32 +333,6 @@ impl Agent {
             self.supervise();
         }
         Ok(())
-    }
-
-    /// Tells how it is, and takes what has changed.
-    fn supervise(&mut self) {
-        let Self { capture, pipeline, supervision, .. } = self;
-        if let Some(governor) = &mut supervision.governor
-            && governor.measure(resident_bytes())
-        {
-            let pressure = governor.pressure();
-            let limit = governor.limit();
-            tracing::warn!(limit, ?pressure, "what is given up to stay below the memory limit");
-            let buffer = if pressure >= Pressure::Bodies {
-                0
-            } else {
-                conn::Options::default().max_buffered_bytes
-            };
-            pipeline.set_buffer_limit(buffer);
-            pipeline.decide_at_once(pressure >= Pressure::Undecided);
-        }
-        if let Some(spans) = supervision.changes.as_ref().and_then(|it| it.try_iter().last()) {
-            pipeline.reconfigure(spans);
-        }
-        if let Some(watch) = &supervision.watch {
-            let shed = supervision.governor.map(|governor| governor.shed);
-            watch.publish(AgentState::of(capture, pipeline, shed));
-        }
     }
 
     /// Hands results on: spans to the exporters, verdicts to the kernel half.
