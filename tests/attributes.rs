@@ -108,7 +108,7 @@ fn rules_and_limits_leave_things_out() -> Result<()> {
     assert!(!format!("{span:?}").contains("geheim"), "{span:?}");
     let redacted = &finished.report.json["redacted"];
     assert_eq!((redacted["hashed"].as_u64(), redacted["shortened"].as_u64()), (Some(1), Some(1)));
-    assert!(finished.log.contains("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT `many` is ignored"));
+    assert!(finished.log.contains("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT: `many` is ignored"));
     Ok(())
 }
 

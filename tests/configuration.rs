@@ -1,286 +1,15 @@
-//! The configuration of the real agent: every variable, the file, their order, what is said about
-//! mistakes, and what changes while it runs. Only the last needs privileges.
+//! The configuration of the real agent: the file, what wins over what, what is said about mistakes,
+//! and what changes while it runs. Only the last needs privileges.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value as Json;
-use tempfile::TempDir;
 use tracer_tests::service::Nginx;
-use tracer_tests::{AgentOptions, Backend, Launcher, layout, wait};
-
-/// Runs the agent with nothing of the surrounding environment that could configure it.
-fn tracer(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
-    let mut command = Command::new(layout::agent()?);
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("OTEL_") || text.starts_with("TRACER_") {
-            command.env_remove(name);
-        }
-    }
-    Ok(command.args(arguments).envs(variables.iter().copied()).output()?)
-}
-
-/// What `tracer config show` says.
-struct Shown(Json);
-
-impl Shown {
-    fn of(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
-        let arguments = [&["config", "show", "--json"], arguments].concat();
-        let output = tracer(&arguments, variables)?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(Self(serde_json::from_slice(&output.stdout)?))
-    }
-
-    fn value(&self, name: &str) -> &str {
-        self.0["settings"][name]["value"].as_str().unwrap_or("(absent)")
-    }
-
-    fn source(&self, name: &str) -> &str {
-        self.0["settings"][name]["source"].as_str().unwrap_or("(absent)")
-    }
-
-    fn warnings(&self) -> Vec<&str> {
-        self.0["warnings"].as_array().into_iter().flatten().filter_map(Json::as_str).collect()
-    }
-}
-
-/// A variable: what it is unset, a value and what that means, and a malformed value if there is one.
-struct Row {
-    name: &'static str,
-    unset: &'static str,
-    given: &'static str,
-    meaning: &'static str,
-    malformed: Option<&'static str>,
-}
-
-const fn row(
-    name: &'static str,
-    unset: &'static str,
-    given: &'static str,
-    meaning: &'static str,
-    malformed: Option<&'static str>,
-) -> Row {
-    Row { name, unset, given, meaning, malformed }
-}
-
-/// Variables without a signal. What is malformed is ignored with a warning, but for endpoints,
-/// which are errors (see below), and switches, which are off.
-const GENERAL: [Row; 19] = [
-    row("OTEL_SDK_DISABLED", "false", "TRUE", "true", Some("yes")),
-    row("OTEL_SERVICE_NAME", "", "agent", "agent", None),
-    row("OTEL_RESOURCE_ATTRIBUTES", "", "a=b%20c", "a=b c", Some("a=%zz,b=c")),
-    row("OTEL_LOG_LEVEL", "", "DEBUG", "debug", Some("loud")),
-    row("OTEL_PROPAGATORS", "", "b3,tracecontext", "b3,tracecontext", None),
-    row("OTEL_BSP_SCHEDULE_DELAY", "1000", "50", "50", Some("soon")),
-    row("OTEL_BSP_MAX_QUEUE_SIZE", "16384", "4096", "4096", Some("0")),
-    row("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1024", "64", "64", Some("-1")),
-    row("OTEL_BSP_EXPORT_TIMEOUT", "300000", "7000", "7000", Some("7s")),
-    row("OTEL_TRACES_EXPORTER", "otlp", "none", "none", Some("zipkin")),
-    row("OTEL_METRICS_EXPORTER", "otlp", "Prometheus", "prometheus", None),
-    row("OTEL_METRIC_EXPORT_INTERVAL", "60000", "500", "500", Some("0")),
-    row("OTEL_METRIC_EXPORT_TIMEOUT", "30000", "400", "400", Some("x")),
-    row("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based", "always_off", "always_off", Some("some")),
-    row(
-        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
-        "cumulative",
-        "Delta",
-        "delta",
-        Some("both"),
-    ),
-    row(
-        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-        "explicit_bucket_histogram",
-        "explicit_bucket_histogram",
-        "explicit_bucket_histogram",
-        Some("base2_exponential_bucket_histogram"),
-    ),
-    row("OTEL_TRACES_SAMPLER", "parentbased_always_on", "always_off", "always_off", None),
-    row("OTEL_TRACES_SAMPLER_ARG", "", "0.5", "0.5", None),
-    row("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "", "GET,PURGE", "GET,PURGE", None),
-];
-
-/// Limits are numbers that this part hands on.
-const LIMITS: [(&str, &str); 8] = [
-    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
-    ("OTEL_ATTRIBUTE_COUNT_LIMIT", "128"),
-    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
-    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "128"),
-    ("OTEL_SPAN_EVENT_COUNT_LIMIT", "128"),
-    ("OTEL_SPAN_LINK_COUNT_LIMIT", "128"),
-    ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "128"),
-    ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "128"),
-];
-
-/// Variables of OTLP, of which each signal has its own: the end of the name.
-const OTLP: [Row; 7] = [
-    row("PROTOCOL", "http/protobuf", "GRPC", "grpc", Some("http/xml")),
-    row("HEADERS", "", "k=v%20w", "k=********", Some("no-equals")),
-    row("TIMEOUT", "10000", "1500", "1500", Some("1.5")),
-    row("COMPRESSION", "none", "GZip", "gzip", Some("snappy")),
-    row("CERTIFICATE", "", "/ca.pem", "/ca.pem", None),
-    row("CLIENT_KEY", "", "/k.pem", "/k.pem", None),
-    row("CLIENT_CERTIFICATE", "", "/c.pem", "/c.pem", None),
-];
-
-/// What makes OTLP the exporter of both signals.
-const EXPORTERS: [(&str, &str); 2] =
-    [("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_METRICS_EXPORTER", "otlp")];
-
-fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let kept = EXPORTERS.into_iter().filter(|(name, _)| more.iter().all(|(it, _)| it != name));
-    kept.chain(more.iter().copied()).collect()
-}
-
-fn check(row: &Row, variable: &str, shown_as: &str) -> Result<()> {
-    let Row { unset, given, meaning, malformed, .. } = row;
-    let own = EXPORTERS.iter().any(|(name, _)| *name == variable);
-    let shown = Shown::of(&[], &with(&[]))?;
-    assert_eq!(shown.value(shown_as), *unset, "{variable} unset");
-    if !own {
-        assert_eq!(shown.source(shown_as), "default", "{variable} unset");
-        let shown = Shown::of(&[], &with(&[(variable, "")]))?;
-        assert_eq!(shown.value(shown_as), *unset, "{variable} empty is unset");
-        assert_eq!(shown.source(shown_as), "default", "{variable} empty is unset");
-    }
-    let shown = Shown::of(&[], &with(&[(variable, given)]))?;
-    assert_eq!(shown.value(shown_as), *meaning, "{variable}={given}");
-    assert_eq!(shown.source(shown_as), variable, "{variable}={given}");
-    assert_eq!(shown.warnings(), [""; 0], "{variable}={given}");
-    if let Some(malformed) = malformed {
-        let shown = Shown::of(&[], &with(&[(variable, malformed)]))?;
-        let fallback = if variable == "OTEL_TRACES_EXPORTER" { "console" } else { unset };
-        assert_eq!(shown.value(shown_as), fallback, "{variable}={malformed}");
-        assert_eq!(shown.source(shown_as), "default", "{variable}={malformed}");
-        let complaint = format!("{variable}: ");
-        ensure!(
-            shown.warnings().iter().any(|warning| warning.starts_with(&complaint)),
-            "{variable}={malformed}: {:?}",
-            shown.warnings()
-        );
-    }
-    let file = ConfigFile::new("file_format: \"1.0\"\n")?;
-    let shown = Shown::of(&["--config", file.path()], &with(&[(variable, given)]))?;
-    assert_ne!(shown.source(shown_as), variable, "{variable} counts beside a file");
-    if !unset.is_empty() && !own && shown.value(shown_as) != "(absent)" {
-        assert_eq!(shown.value(shown_as), *unset, "{variable} counts beside a file");
-    }
-    Ok(())
-}
-
-struct ConfigFile {
-    directory: TempDir,
-    path: String,
-}
-
-impl ConfigFile {
-    fn new(text: &str) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().join("tracer.yaml");
-        fs::write(&path, text)?;
-        let path = path.to_string_lossy().into_owned();
-        Ok(Self { directory, path })
-    }
-
-    fn path(&self) -> &str {
-        &self.path
-    }
-
-    fn write(&self, text: &str) -> Result<()> {
-        ensure!(self.directory.path().is_dir());
-        Ok(fs::write(&self.path, text)?)
-    }
-}
-
-/// Protects: each variable unset, empty, set, malformed, and beside a file.
-#[test]
-fn every_general_variable() -> Result<()> {
-    for row in &GENERAL {
-        check(row, row.name, row.name)?;
-    }
-    for (name, unset) in LIMITS {
-        check(&row(name, unset, "7", "7", None), name, name)?;
-    }
-    Ok(())
-}
-
-/// Protects: each variable of OTLP for all signals and for each, which wins.
-#[test]
-fn every_variable_of_otlp_for_each_signal() -> Result<()> {
-    for (signal, other) in [("TRACES", "METRICS"), ("METRICS", "TRACES")] {
-        for row in &OTLP {
-            let general = format!("OTEL_EXPORTER_OTLP_{}", row.name);
-            let own = format!("OTEL_EXPORTER_OTLP_{signal}_{}", row.name);
-            check(row, &general, &own)?;
-            check(row, &own, &own)?;
-            let others = format!("OTEL_EXPORTER_OTLP_{other}_{}", row.name);
-            let shown = Shown::of(&[], &with(&[(&others, row.given)]))?;
-            assert_eq!(shown.value(&own), row.unset, "{others} is another signal's");
-            if row.name == "TIMEOUT" {
-                let shown = Shown::of(&[], &with(&[(&general, "1"), (&own, "2")]))?;
-                assert_eq!((shown.value(&own), shown.source(&own)), ("2", own.as_str()));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Protects: paths are appended to the general endpoint only, and a bad endpoint is an error.
-#[test]
-fn endpoints() -> Result<()> {
-    const GENERAL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-    const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-    const METRICS: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
-    let both = |variables: &[(&str, &str)]| -> Result<(String, String)> {
-        let shown = Shown::of(&[], &with(variables))?;
-        Ok((shown.value(TRACES).to_owned(), shown.value(METRICS).to_owned()))
-    };
-    let pair = |one: &str, other: &str| (one.to_owned(), other.to_owned());
-    assert_eq!(
-        both(&[])?,
-        pair("http://localhost:4318/v1/traces", "http://localhost:4318/v1/metrics")
-    );
-    assert_eq!(
-        both(&[(GENERAL, "http://h:1/b/")])?,
-        pair("http://h:1/b/v1/traces", "http://h:1/b/v1/metrics")
-    );
-    assert_eq!(
-        both(&[(TRACES, "http://h:1"), (METRICS, "http://m:2/x")])?,
-        pair("http://h:1/", "http://m:2/x")
-    );
-    let insecure = [
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        (GENERAL, "h:4317"),
-        ("OTEL_EXPORTER_OTLP_METRICS_INSECURE", "true"),
-    ];
-    assert_eq!(both(&insecure)?, pair("https://h:4317/", "http://h:4317/"));
-    for variable in [GENERAL, TRACES, METRICS] {
-        let arguments = ["config", "show"];
-        let output = tracer(&arguments, &with(&[(variable, "nonsense")]))?;
-        let error = String::from_utf8(output.stderr)?;
-        assert!(!output.status.success() && error.contains(variable), "{variable}: {error}");
-    }
-    Ok(())
-}
-
-/// Protects: the prometheus exporter's address.
-#[test]
-fn the_address_of_the_prometheus_exporter() -> Result<()> {
-    let exporter = ("OTEL_METRICS_EXPORTER", "prometheus");
-    let (host, port) = ("OTEL_EXPORTER_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_PORT");
-    let shown = Shown::of(&[], &[exporter])?;
-    assert_eq!((shown.value(host), shown.value(port)), ("localhost", "9464"));
-    let shown = Shown::of(&[], &[exporter, (host, "127.0.0.2"), (port, "9")])?;
-    assert_eq!((shown.value(host), shown.value(port)), ("127.0.0.2", "9"));
-    let shown = Shown::of(&[], &[exporter, (port, "high")])?;
-    assert_eq!((shown.value(port), shown.warnings().len()), ("9464", 1));
-    let shown = Shown::of(&["--metrics", "127.0.0.3:80"], &[exporter, (port, "9")])?;
-    assert_eq!((shown.value(host), shown.source(port)), ("127.0.0.3", "--metrics"));
-    Ok(())
-}
+use tracer_tests::{AgentOptions, Backend, ConfigFile, Launcher, Shown, layout, tracer, wait};
 
 /// Protects: a flag, then our variable, then the file; the file instead of `OTEL_…`.
 #[test]
@@ -355,7 +84,7 @@ fn secrets_are_masked() -> Result<()> {
     for shown in [
         text(&["--config", file.path()], &[("KEY", "s3cret")])?,
         text(&["--otlp-headers", "a=s3cret", "--otlp-endpoint", "http://h"], &[])?,
-        text(&[], &with(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret")]))?,
+        text(&[], &[("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret")])?,
         text(&["--otlp-endpoint", "http://h"], &[("TRACER_OTLP_HEADERS", "a=s3cret")])?,
     ] {
         assert!(shown.contains("a=********") && !shown.contains("s3cret"), "{shown}");
@@ -475,6 +204,7 @@ fn a_file_is_read_again() -> Result<()> {
         .pid(nginx.pid())
         .argument("--config")
         .argument(file.path())
+        .env("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
         .start()?;
     launcher.curl([nginx.url("/a")])?;
     agent.wait_for_spans(1)?;
@@ -487,6 +217,20 @@ fn a_file_is_read_again() -> Result<()> {
     reread("tracer: {route: [/a, oops]}\n", "begins with `/`")?;
     reread("tracer: {route: ['/{any}'], ring_size: 8M}\n", "only after a restart: --ring-size")?;
     ensure!(agent.log().contains("in force now: --route"), "{}", agent.log());
+    // What is wrong is told when it begins to be.
+    let told = |warning: &str, times: usize| -> Result<()> {
+        let log = agent.log();
+        ensure!(log.matches(warning).count() == times, "not {times} times {warning}: {log}");
+        Ok(())
+    };
+    told("OTEL_SPAN_LINK_COUNT_LIMIT: `many` is ignored", 1)?;
+    let limited = "file_format: \"1.0\"\nattribute_limits: {attribute_count_limit: 99}\n\
+        logger_provider: {}\ntracer: {route: ['/{any}']}\n";
+    reread(limited, "in force now: OTEL_ATTRIBUTE_COUNT_LIMIT")?;
+    told("logger_provider does not concern the agent", 1)?;
+    reread("tracer: {route: ['/{any}'], spool_size: 8M}\n", "after a restart: --spool-size")?;
+    told("OTEL_SPAN_LINK_COUNT_LIMIT: `many` is ignored", 2)?;
+    told("logger_provider does not concern the agent", 1)?;
     // The thread that makes spans looks once a second.
     let mut requests = 1;
     wait::until("the new route", || {

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
+use crate::command::unconfigured;
 use crate::layout;
 use crate::namespace::Namespace;
 use crate::process::Process;
@@ -200,13 +201,7 @@ impl AgentOptions {
         if !exporters.is_empty() {
             command.args(["--exporter", &exporters.join(",")]);
         }
-        // Nothing of the surrounding environment may configure the agent under test.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("OTEL_") || text.starts_with("TRACER_") {
-                command.env_remove(name);
-            }
-        }
+        unconfigured(&mut command);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
 
         let log = directory.path().join("stderr");

@@ -12,6 +12,7 @@
 mod agent;
 mod cgroup;
 mod chains;
+mod command;
 pub mod context_rules;
 pub mod conversation;
 mod expect;
@@ -36,6 +37,7 @@ pub mod wire;
 pub use agent::{Agent, AgentOptions, Backend, Finished, Report};
 pub use cgroup::Cgroup;
 pub use chains::assert_chains;
+pub use command::{ConfigFile, Shown, tracer};
 pub use expect::{Expected, check_resource, check_short_lived};
 pub use faulty::{Attempt, FaultyReceiver};
 pub use head_echo::HeadEcho;

@@ -3,24 +3,15 @@
 use anyhow::Result;
 use tracer::config::{AgentVariables, Configuration, OptionValue, RunOptions, Source, Variables};
 use tracer::export::{Compression, MetricsSettings, OtlpSettings, Protocol, Settings, Temporality};
+use tracer::redact::Limits;
 
 use super::settings;
 
 /// What is shown of a secret.
 const MASKED: &str = "********";
-/// Variables that this module shows as they were given: their meaning is known elsewhere.
-const AS_GIVEN: [(&str, &str); 10] = [
-    ("OTEL_TRACES_SAMPLER", "parentbased_always_on"),
-    ("OTEL_TRACES_SAMPLER_ARG", ""),
-    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
-    ("OTEL_ATTRIBUTE_COUNT_LIMIT", "128"),
-    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
-    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "128"),
-    ("OTEL_SPAN_EVENT_COUNT_LIMIT", "128"),
-    ("OTEL_SPAN_LINK_COUNT_LIMIT", "128"),
-    ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "128"),
-    ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "128"),
-];
+/// The sampler's variables, and what each means if it is not there.
+const SAMPLER: [(&str, &str); 2] =
+    [("OTEL_TRACES_SAMPLER", "parentbased_always_on"), ("OTEL_TRACES_SAMPLER_ARG", "")];
 /// All others that concern the agent; the signals' own variables of OTLP are derived from these.
 const OTHERS: [&str; 30] = [
     "OTEL_SDK_DISABLED",
@@ -72,13 +63,15 @@ pub(crate) fn resolve(
     let (agent, more) = AgentVariables::read(variables);
     let (export, of_export) = settings::export(&run.export, variables)?;
     let (metrics, of_metrics) = settings::metrics(&run.metrics, &run.export, variables)?;
+    let (of_limits, _) = Limits::from_environment(|name| variables.get(name));
+    let (of_sampling, _) = run.sampling.samplers(|name| variables.get(name));
     let mut warnings = configuration.warnings.clone();
-    for warning in [more, of_export, of_metrics].into_iter().flatten() {
+    for warning in [more, of_limits, of_sampling, of_export, of_metrics].into_iter().flatten() {
         if !warnings.contains(&warning) {
             warnings.push(warning);
         }
     }
-    let ignored = variables.ignored(OTHERS.into_iter().chain(AS_GIVEN.map(|(name, _)| name)));
+    let ignored = variables.ignored(OTHERS.into_iter().chain(as_given().map(|(name, _)| name)));
     if !ignored.is_empty() {
         let names = ignored.join(", ");
         warnings.push(format!("the configuration file stands for {names}: ignored"));
@@ -88,12 +81,17 @@ pub(crate) fn resolve(
     sources.general(&agent, &mut settings);
     sources.export(&export, &mut settings);
     sources.metrics(&metrics, &mut settings);
-    for (name, default) in AS_GIVEN {
-        let value = variables.get(name).filter(|value| !value.trim().is_empty());
+    for (name, default) in as_given() {
         let source = sources.of("", None, &[name]);
-        push(&mut settings, name, value.unwrap_or(default.to_owned()), source);
+        let given = if source == Source::Default { None } else { variables.get(name) };
+        push(&mut settings, name, given.unwrap_or(default.to_owned()), source);
     }
     Ok((settings, warnings))
+}
+
+/// Variables that are shown as they were given: their meaning is known elsewhere.
+fn as_given() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SAMPLER.into_iter().chain(Limits::VARIABLES)
 }
 
 fn option(option: &OptionValue) -> Setting {

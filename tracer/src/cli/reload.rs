@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use tracer::config::{
     AgentVariables, Command, Configuration, ConfigurationError, Environment, OptionValue,
 };
+use tracer::redact::Limits;
 use tracer::trace::SpanOptions;
 
 use super::effective;
@@ -27,7 +28,7 @@ const AT_ONCE: [&str; 11] = [
     "--redact-hash-key",
     "--log",
 ];
-/// Variables that do.
+/// Variables that do, as do the limits on spans.
 const VARIABLES_AT_ONCE: [&str; 2] = ["OTEL_LOG_LEVEL", "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"];
 
 /// Reads the configuration again, as often as asked to.
@@ -37,6 +38,8 @@ pub(crate) struct Reloader {
     changes: mpsc::Sender<SpanOptions>,
     /// Names and values in force.
     current: Vec<(String, String)>,
+    /// What the operator knows of the configuration that was read last.
+    warnings: Vec<String>,
 }
 
 impl Reloader {
@@ -46,7 +49,8 @@ impl Reloader {
         logs: LogHandle,
         changes: mpsc::Sender<SpanOptions>,
     ) -> Result<Self> {
-        Ok(Self { environment, logs, changes, current: values(configuration)? })
+        let (current, warnings) = values(configuration)?;
+        Ok(Self { environment, logs, changes, current, warnings })
     }
 
     /// Never fails: what went wrong is logged, and everything stays as it is.
@@ -83,11 +87,15 @@ impl Reloader {
         let Command::Run(options) = &configuration.cli.command else {
             bail!("this is not `tracer run`");
         };
-        let new = values(&configuration)?;
+        let (new, warnings) = values(&configuration)?;
         let (agent, _) = AgentVariables::read(&configuration.variables);
         let variables = &configuration.variables;
         let (_, spans) =
             parts::span_options(&options.span, &options.redact, agent.known_methods, variables)?;
+        for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+            eprintln!("tracer: {warning}");
+        }
+        self.warnings = warnings;
         let change = Change::between(&self.current, &new);
         // From here on nothing can fail but an agent that is about to end.
         if !change.done.is_empty() {
@@ -133,13 +141,15 @@ impl Change {
 }
 
 fn takes_effect_at_once(name: &str) -> bool {
-    AT_ONCE.contains(&name) || VARIABLES_AT_ONCE.contains(&name)
+    AT_ONCE.contains(&name)
+        || VARIABLES_AT_ONCE.contains(&name)
+        || Limits::VARIABLES.iter().any(|(limit, _)| *limit == name)
 }
 
-/// Everything in force, with secrets, which only get compared.
-fn values(configuration: &Configuration) -> Result<Vec<(String, String)>> {
-    let Command::Run(run) = &configuration.cli.command else { return Ok(Vec::new()) };
-    let (settings, _) = effective::resolve(configuration, run)?;
+/// Everything in force, with secrets, which only get compared; and warnings for the operator.
+fn values(configuration: &Configuration) -> Result<(Vec<(String, String)>, Vec<String>)> {
+    let Command::Run(run) = &configuration.cli.command else { return Ok(Default::default()) };
+    let (settings, warnings) = effective::resolve(configuration, run)?;
     let mut values: Vec<(String, String)> =
         settings.into_iter().map(|setting| (setting.name, setting.value)).collect();
     for OptionValue { name, values: secret, .. } in
@@ -148,7 +158,7 @@ fn values(configuration: &Configuration) -> Result<Vec<(String, String)>> {
         values.retain(|(known, _)| *known != format!("--{name}"));
         values.push((format!("--{name}"), secret.join(",")));
     }
-    Ok(values)
+    Ok((values, warnings))
 }
 
 #[cfg(test)]

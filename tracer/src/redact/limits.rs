@@ -36,6 +36,18 @@ pub(super) struct Cut {
 }
 
 impl Limits {
+    /// The variables, and what each means if it is not there.
+    pub const VARIABLES: [(&str, &str); 8] = [
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "128"),
+        ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "128"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "128"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "128"),
+        ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "128"),
+        ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "128"),
+    ];
+
     /// The limits of the `OTEL_*_LIMIT` variables; in front, what is wrong with them. What cannot
     /// be used is ignored.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> (Vec<String>, Self) {
@@ -48,7 +60,7 @@ impl Limits {
             }
             let number = value.parse().ok();
             if number.is_none() {
-                warnings.push(format!("{name} `{value}` is ignored: write a number, like 128"));
+                warnings.push(format!("{name}: `{value}` is ignored; write a number, like 128"));
             }
             number
         };
@@ -176,16 +188,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_told_and_ignored() {
-        let all = [
-            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-            "OTEL_ATTRIBUTE_COUNT_LIMIT",
-            "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
-            "OTEL_SPAN_LINK_COUNT_LIMIT",
-            "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
-            "OTEL_SPAN_EVENT_COUNT_LIMIT",
-            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
-        ];
+        let all = Limits::VARIABLES.map(|(name, _)| name);
         for bad in ["-1", "many", "1.5"] {
             assert_eq!(environment(&all.map(|name| (name, bad))), (8, Limits::default()), "{bad}");
         }

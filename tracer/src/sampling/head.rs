@@ -79,7 +79,7 @@ impl Sampler {
                 match argument.parse().ok().filter(|part| (0.0..=1.0).contains(part)) {
                     Some(valid) => part = valid,
                     None => warnings.push(format!(
-                        "OTEL_TRACES_SAMPLER_ARG `{argument}` is ignored, and every trace sampled: \
+                        "OTEL_TRACES_SAMPLER_ARG: `{argument}` is ignored, and every trace sampled: \
                          write a number from 0 to 1, like 0.1"
                     )),
                 }
@@ -88,7 +88,7 @@ impl Sampler {
         let sampler = name.as_deref().map_or(Some(Self::default()), |name| Self::named(name, part));
         if sampler.is_none() {
             warnings.push(format!(
-                "OTEL_TRACES_SAMPLER `{}` is not known here and ignored; use always_on, always_off, \
+                "OTEL_TRACES_SAMPLER: `{}` is not known here and ignored; use always_on, always_off, \
                  traceidratio, parentbased_always_on, parentbased_always_off or \
                  parentbased_traceidratio",
                 name.unwrap_or_default()
