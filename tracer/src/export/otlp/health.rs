@@ -9,6 +9,11 @@ use super::trouble::Trouble;
 
 /// Time between two reports that the same receiver went away.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// What says little is told only if nothing clearer shows: not of the first failures, as many as
+/// there are requests under way, …
+const VAGUE_FAILURES: u32 = 4;
+/// … but of any after so long.
+const VAGUE_TIME: Duration = Duration::from_secs(2);
 
 /// What is known about a receiver from its answers.
 #[derive(Debug, Default)]
@@ -23,6 +28,8 @@ struct State {
     /// What the operator was told in this episode.
     told: Vec<Trouble>,
     last_told: Option<Instant>,
+    /// Failures that say little since the last that was told.
+    vague: u32,
     last_success: Option<Instant>,
 }
 
@@ -41,8 +48,14 @@ impl Health {
     pub(super) fn failed(&self, trouble: Trouble, down: bool, now: Instant) -> bool {
         let mut state = self.lock();
         state.down = down;
-        state.since.get_or_insert(now);
-        let stale = state.told.contains(&trouble) || (trouble.is_vague() && !state.told.is_empty());
+        let since = *state.since.get_or_insert(now);
+        if trouble.is_vague() {
+            state.vague = state.vague.saturating_add(1);
+            if state.vague <= VAGUE_FAILURES && now.duration_since(since) < VAGUE_TIME {
+                return false;
+            }
+        }
+        let stale = state.told.iter().any(|told| told.covers(trouble));
         if stale || trouble == Trouble::Shared {
             return false;
         }
@@ -53,6 +66,7 @@ impl Health {
             return false;
         }
         state.told.push(trouble);
+        state.vague = 0;
         state.last_told = Some(now);
         true
     }
@@ -109,6 +123,33 @@ mod tests {
         assert!(!health.failed(Trouble::NobodyListens, true, now));
         assert!(health.failed(Trouble::Unauthorized, false, now));
         assert!(!health.is_down(), "it answers");
+    }
+
+    #[test]
+    fn what_says_little_waits_for_something_clearer() {
+        let start = Instant::now();
+        let health = Health::default();
+        for _ in 0..VAGUE_FAILURES {
+            assert!(!health.failed(Trouble::HungUpOnGrpc, true, start));
+        }
+        assert!(health.failed(Trouble::NotGrpc, true, start));
+        assert!(!health.failed(Trouble::HungUpOnGrpc, true, start + VAGUE_TIME));
+
+        let health = Health::default();
+        assert!(!health.failed(Trouble::HungUp, true, start));
+        assert!(health.failed(Trouble::HungUp, true, start + VAGUE_TIME), "nothing clearer came");
+
+        let health = Health::default();
+        for _ in 0..VAGUE_FAILURES {
+            assert!(!health.failed(Trouble::HungUp, true, start));
+        }
+        assert!(health.failed(Trouble::HungUp, true, start), "nor after many");
+        assert!(!health.failed(Trouble::HungUp, true, start + VAGUE_TIME));
+
+        let health = Health::default();
+        health.failed(Trouble::HungUpOnGrpc, true, start);
+        assert!(health.failed(Trouble::HungUpOnGrpc, true, start + VAGUE_TIME));
+        assert!(!health.failed(Trouble::NotGrpc, true, start + VAGUE_TIME), "was advised already");
     }
 
     #[test]

@@ -98,7 +98,8 @@ impl Trouble {
             }
             Self::HungUpOnGrpc => {
                 "it closed the connection before it had answered; look into its log, and check \
-                 that it speaks gRPC at this port, usually 4317"
+                 that it speaks gRPC at this port, usually 4317, or use --otlp-protocol \
+                 http/protobuf"
             }
             Self::Shared => "the connection could not be made",
             Self::CertificateExpired => {
@@ -143,9 +144,14 @@ impl Trouble {
         }
     }
 
-    /// Whether it says little to somebody who knows of other trouble with the same receiver.
+    /// Whether it says little, and nothing to who knows of other trouble with the same receiver.
     pub(super) fn is_vague(self) -> bool {
         matches!(self, Self::HungUp | Self::HungUpOnGrpc | Self::Shared)
+    }
+
+    /// Whether somebody who knows of this one has nothing more to do because of that one.
+    pub(super) fn covers(self, other: Self) -> bool {
+        self == other || other.is_vague() || (self == Self::HungUpOnGrpc && other == Self::NotGrpc)
     }
 
     /// By a status of HTTP that is no success.
