@@ -7,9 +7,13 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value as Json;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use serde_json::{Value as Json, json};
 use tempfile::TempDir;
-use tracer_tests::{Agent, AgentOptions, Finished, Rotel, Spans, Traffic, port, wait};
+use tracer_tests::service::{Nginx, Service};
+use tracer_tests::{
+    Agent, AgentOptions, FaultyReceiver, Finished, Rotel, Spans, Traffic, port, wait,
+};
 
 /// A receiver that can be started, stopped and started again at the same ports.
 struct Ports {
@@ -245,6 +249,120 @@ fn the_wrong_protocol_is_explained() -> Result<()> {
         assert!(message.contains(advice), "{message}");
         assert_eq!(undelivered(&finished), 20);
     }
+    Ok(())
+}
+
+/// A TLS server at this port whose certificate was valid in 2020, and who issued it.
+fn expired(port: u16, directory: &Path) -> Result<(Service, String)> {
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate()?;
+    let trusted = directory.join("authority.pem");
+    fs::write(&trusted, authority.self_signed(&authority_key)?.pem())?;
+    let mut server = CertificateParams::new(vec!["localhost".to_owned()])?;
+    server.not_before = date_time_ymd(2020, 1, 1);
+    server.not_after = date_time_ymd(2021, 1, 1);
+    let key = KeyPair::generate()?;
+    let issuer = Issuer::new(authority, authority_key);
+    fs::write(directory.join("server.pem"), server.signed_by(&key, &issuer)?.pem())?;
+    fs::write(directory.join("key.pem"), key.serialize_pem())?;
+    let directory = directory.display();
+    let nginx = Nginx::new("")?.http(&format!(
+        "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {directory}/server.pem; \
+         ssl_certificate_key {directory}/key.pem; }}"
+    ));
+    Ok((nginx.start()?, trusted.to_string_lossy().into_owned()))
+}
+
+/// Protects: a receiver that hangs, resets connections within answers, has an expired certificate or
+/// speaks something else is one message that says what to do, however many spans it concerns.
+#[test]
+fn each_trouble_is_one_message() -> Result<()> {
+    const SPANS: usize = 30;
+    let resets = vec![vec![json!({"reset": "status"}); 20]; SPANS];
+    let receiver = FaultyReceiver::start(&json!({"grpc": resets, "protobuf": resets}))?;
+    let other = FaultyReceiver::start(&json!({}))?;
+    let hang = || TcpListener::bind("127.0.0.1:0");
+    let hanging = [hang()?, hang()?];
+    let [deaf, deaf_to_grpc] = &hanging;
+    let directory = TempDir::new()?;
+    let tls = port::free()?;
+    let (_expired, trusted) = expired(tls, directory.path())?;
+    let rows = [
+        (format!("http://{}", deaf.local_addr()?), "http/protobuf", "--otlp-timeout"),
+        (format!("http://{}", deaf_to_grpc.local_addr()?), "grpc", "--otlp-timeout"),
+        (receiver.http_endpoint(), "http/protobuf", "closed the connection before it had answered"),
+        (receiver.grpc_endpoint(), "grpc", "closed the connection before it had answered"),
+        (format!("https://localhost:{tls}"), "http/protobuf", "renew it, and check the clocks"),
+        (other.http_endpoint(), "grpc", "--otlp-protocol http/protobuf"),
+        (other.grpc_endpoint(), "http/protobuf", "use --otlp-protocol grpc"),
+    ];
+    let mut traffic = Traffic::start()?;
+    let options = eager(traffic.clients())
+        .exporter("otlp")
+        .argument("--otlp-timeout=5s")
+        .env("OTEL_EXPORTER_OTLP_CERTIFICATE", &trusted);
+    let mut agent = rows
+        .iter()
+        .flat_map(|(endpoint, protocol, _)| {
+            ["--otlp-endpoint", endpoint, "--otlp-protocol", protocol]
+        })
+        .fold(options, AgentOptions::argument)
+        .start()?;
+    traffic.hello(SPANS)?;
+    agent.wait_for_spans(SPANS)?;
+    let about = |log: &str, endpoint: &str| -> Vec<String> {
+        let endpoint = format!("endpoint={endpoint}/");
+        let lines = messages(log).into_iter().filter(|line| line.contains(&endpoint));
+        lines.map(str::to_owned).collect()
+    };
+    wait::until("a message about each receiver", || {
+        agent.check_running()?;
+        let log = agent.log();
+        let told = rows.iter().all(|(endpoint, ..)| !about(&log, endpoint).is_empty());
+        Ok(told.then_some(()))
+    })?;
+    let finished = agent.stop()?;
+    for (endpoint, protocol, advice) in &rows {
+        let told = about(&finished.log, endpoint);
+        let [message] = &told[..] else { panic!("{endpoint} by {protocol}: {}", finished.log) };
+        assert!(message.contains(advice), "{endpoint} by {protocol}: {message}");
+        let json = &finished.report.json;
+        let reasons = json["undelivered"][format!("otlp {endpoint}")].as_object();
+        let dropped: u64 = reasons.into_iter().flatten().filter_map(|(_, it)| it.as_u64()).sum();
+        assert_eq!(dropped, SPANS as u64, "{endpoint} by {protocol}: {json}");
+    }
+    Ok(())
+}
+
+/// Protects: a receiver that answers, but too slowly, costs what the queue has no room for, which is
+/// counted, and is one message.
+#[test]
+fn a_slow_receiver_is_one_message() -> Result<()> {
+    const SPANS: usize = 80;
+    // The first requests, as many as are under way at once.
+    let slow = vec![vec![json!({"delay": 3})]; 4];
+    let mut receiver = FaultyReceiver::start(&json!({"protobuf": slow}))?;
+    let mut traffic = Traffic::start()?;
+    let mut agent = eager(traffic.clients())
+        .otlp_http(&receiver.http_endpoint())
+        .argument("--queue-spans=8")
+        .start()?;
+    traffic.hello(SPANS)?;
+    agent.wait_for_spans(SPANS)?;
+    wait::until("the word that it is over", || {
+        agent.check_running()?;
+        Ok(agent.log().contains("no more spans are dropped").then_some(()))
+    })?;
+    let finished = agent.stop()?;
+    let attempts = receiver.attempts()?;
+    let taken: usize = attempts.iter().map(|attempt| attempt.taken.len()).sum();
+    assert_eq!(finished.report.exported["otlp"], taken as u64, "{}", finished.report.json);
+    assert_eq!(taken as u64 + undelivered(&finished), SPANS as u64, "{}", finished.report.json);
+    let full = &finished.report.json["undelivered"]["otlp"]["queue_full"];
+    assert_eq!(full.as_u64(), Some(undelivered(&finished)), "{}", finished.report.json);
+    let [message] = messages(&finished.log)[..] else { panic!("{}", finished.log) };
+    assert!(message.contains("spans come faster") && message.contains("--spool"), "{message}");
     Ok(())
 }
 

@@ -163,6 +163,7 @@ class Relay:
 
     def __init__(self, port, target):
         self.clients = {}
+        self.dead = set()
         self.target = target
         self.listener = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=self.accept, daemon=True).start()
@@ -172,26 +173,27 @@ class Relay:
             client, _ = self.listener.accept()
             server = socket.create_connection(("127.0.0.1", self.target))
             self.clients[server.getsockname()[1]] = (client, server)
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=self.copy, args=pair, daemon=True).start()
+            for ends in ((client, server, client), (server, client, client)):
+                threading.Thread(target=self.copy, args=ends, daemon=True).start()
 
-    @staticmethod
-    def copy(source, sink):
+    def copy(self, source, sink, client):
         try:
-            while data := source.recv(65536):
+            while (data := source.recv(65536)) and client not in self.dead:
                 sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
+            if client not in self.dead:
+                sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # One side is gone.
 
     def reset(self, peer):
         """Of the client that the gRPC server knows by this name."""
         client, server = self.clients[int(peer.rsplit(":", 1)[1])]
+        self.dead.add(client)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         # Threads that read from them would keep them open.
         for end in (client, server):
             end.shutdown(socket.SHUT_RD)
-        client.close()
+            end.close()
 
 
 def export(request, context):
