@@ -5,6 +5,8 @@
 
 #![no_main]
 
+use std::sync::Arc;
+
 use libfuzzer_sys::fuzz_target;
 use tracer::conn::{Connections, Observation, Options};
 use tracer::event::{
@@ -12,7 +14,7 @@ use tracer::event::{
 };
 use tracer::exchange::{RequestHead, ResponseHead};
 
-type Heads = (RequestHead, Option<ResponseHead>);
+type Heads = (Arc<RequestHead>, Option<ResponseHead>);
 
 fuzz_target!(|input: &[u8]| {
     let Some((&[high, low, response_high, response_low], rest)) = input.split_first_chunk() else {
@@ -62,6 +64,8 @@ fn first_exchange(request: &[u8], response: &[u8], cuts: &[u8]) -> Option<Heads>
                 len: piece.len() as u32,
                 turn: turn as u32,
                 waits: 0,
+                task: None,
+                callback: None,
                 head: piece,
                 tail: &[],
                 unreadable: None,

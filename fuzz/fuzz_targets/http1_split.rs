@@ -4,6 +4,8 @@
 
 #![no_main]
 
+use std::sync::Arc;
+
 use libfuzzer_sys::fuzz_target;
 use tracer::conn::{Connections, Observation, Options};
 use tracer::event::{
@@ -11,7 +13,7 @@ use tracer::event::{
 };
 use tracer::exchange::{RequestHead, ResponseHead};
 
-type Heads = (RequestHead, Option<ResponseHead>);
+type Heads = (Arc<RequestHead>, Option<ResponseHead>);
 
 fuzz_target!(|input: &[u8]| {
     let mut fields = input.splitn(3, |byte| *byte == 0);
