@@ -31,13 +31,16 @@ const AT_ONCE: [&str; 11] = [
 /// Variables that do, as do the limits on spans.
 const VARIABLES_AT_ONCE: [&str; 2] = ["OTEL_LOG_LEVEL", "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"];
 
+/// Names and values of settings.
+type Values = Vec<(String, String)>;
+
 /// Reads the configuration again, as often as asked to.
 pub(crate) struct Reloader {
     environment: Environment,
     logs: LogHandle,
     changes: mpsc::Sender<SpanOptions>,
-    /// Names and values in force.
-    current: Vec<(String, String)>,
+    /// What is in force.
+    current: Values,
     /// What the operator knows of the configuration that was read last.
     warnings: Vec<String>,
 }
@@ -147,10 +150,10 @@ fn takes_effect_at_once(name: &str) -> bool {
 }
 
 /// Everything in force, with secrets, which only get compared; and warnings for the operator.
-fn values(configuration: &Configuration) -> Result<(Vec<(String, String)>, Vec<String>)> {
+fn values(configuration: &Configuration) -> Result<(Values, Vec<String>)> {
     let Command::Run(run) = &configuration.cli.command else { return Ok(Default::default()) };
     let (settings, warnings) = effective::resolve(configuration, run)?;
-    let mut values: Vec<(String, String)> =
+    let mut values: Values =
         settings.into_iter().map(|setting| (setting.name, setting.value)).collect();
     for OptionValue { name, values: secret, .. } in
         configuration.options.iter().filter(|option| option.secret)
