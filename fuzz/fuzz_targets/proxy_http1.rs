@@ -13,8 +13,7 @@ use tracer::proxy::http1::Conversation;
 use tracer::trace::context::{RemoteContext, extract};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-const INSERTED: &[u8] =
-    b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+const INSERTED: &[u8] = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
 /// Bytes of a head, and of what is read at once.
 const MOST_WITHHELD: usize = 128 * 1024;
 
