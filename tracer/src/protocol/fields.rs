@@ -4,20 +4,6 @@
 
 use smol_str::{SmolStr, StrExt};
 
-/// Request fields that spans need, besides the `x-b3-` family.
-const BUILT_IN: [&str; 10] = [
-    "host",
-    "user-agent",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "traceparent",
-    "tracestate",
-    "b3",
-    "content-type",
-];
-
 /// A value as it is kept.
 pub(super) fn text(value: &[u8]) -> SmolStr {
     // Nearly always it is UTF-8, which can be told faster than repaired.
@@ -25,26 +11,37 @@ pub(super) fn text(value: &[u8]) -> SmolStr {
 }
 
 /// The lower-case name of a field that spans need.
-pub(super) fn built_in_name(name: &str) -> Option<SmolStr> {
-    match name.as_bytes().first() {
-        Some(
-            b'h' | b'H' | b'u' | b'U' | b'f' | b'F' | b'x' | b'X' | b't' | b'T' | b'b' | b'B'
-            | b'c' | b'C',
-        ) => {
-            let known = BUILT_IN.iter().find(|known| known.eq_ignore_ascii_case(name));
-            known.map(|known| SmolStr::new_static(known)).or_else(|| {
-                let is_b3 =
-                    name.as_bytes().get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"x-b3-"));
-                is_b3.then(|| name.to_ascii_lowercase_smolstr())
-            })
-        }
-        _ => None,
+pub(super) fn built_in_name(name: &[u8]) -> Option<SmolStr> {
+    // Of one length there are few.
+    let known = match name.len() {
+        2 => "b3",
+        4 => "host",
+        9 => "forwarded",
+        10 if matches!(name[0], b'u' | b'U') => "user-agent",
+        10 => "tracestate",
+        11 => "traceparent",
+        12 => "content-type",
+        15 => "x-forwarded-for",
+        16 => "x-forwarded-host",
+        17 => "x-forwarded-proto",
+        _ => return b3_name(name),
+    };
+    if name.eq_ignore_ascii_case(known.as_bytes()) {
+        Some(SmolStr::new_static(known))
+    } else {
+        b3_name(name)
     }
 }
 
+/// One of the `x-b3-` family.
+fn b3_name(name: &[u8]) -> Option<SmolStr> {
+    let is_b3 = name.get(..5).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"x-b3-"));
+    is_b3.then(|| str::from_utf8(name).ok().map(StrExt::to_ascii_lowercase_smolstr)).flatten()
+}
+
 /// The lower-case name of a field that the user asked for.
-pub(super) fn asked_name(name: &str, asked: &[String]) -> Option<SmolStr> {
-    asked.iter().find(|asked| asked.eq_ignore_ascii_case(name)).map(SmolStr::from)
+pub(super) fn asked_name(name: &[u8], asked: &[String]) -> Option<SmolStr> {
+    asked.iter().find(|asked| asked.as_bytes().eq_ignore_ascii_case(name)).map(SmolStr::from)
 }
 
 /// Where the head that begins at zero ends, looking for the empty line from `from` on.

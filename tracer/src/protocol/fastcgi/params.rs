@@ -41,8 +41,8 @@ pub(super) fn request(bytes: &[u8], interest: &HeaderInterest) -> Option<Request
             name_buffer.clear();
             let dashed = field.iter().map(|byte| if *byte == b'_' { '-' } else { *byte as char });
             name_buffer.extend(dashed);
-            let kept_as =
-                built_in_name(&name_buffer).or_else(|| asked_name(&name_buffer, &interest.request));
+            let name = name_buffer.as_bytes();
+            let kept_as = built_in_name(name).or_else(|| asked_name(name, &interest.request));
             if let Some(name) = kept_as {
                 headers.push((name, text(value.trim_ascii())));
             }

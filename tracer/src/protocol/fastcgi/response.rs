@@ -50,7 +50,7 @@ pub(super) fn head(
         } else if name.eq_ignore_ascii_case("content-type") {
             implied = implied.or(Some(DEFAULT_STATUS));
         }
-        if let Some(name) = asked_name(name, &interest.response) {
+        if let Some(name) = asked_name(name.as_bytes(), &interest.response) {
             headers.push((name, text(value)));
         }
     }

@@ -1,17 +1,19 @@
 //! Message heads: bytes to [`RequestHead`] and [`ResponseHead`], and what they say about the
 //! body.
 //!
-//! Two parses: a strict one on bytes where they lie, and, for heads with folded or malformed
-//! lines, a lenient one on a copy. Both agree on where a head ends: at its first empty line.
+//! Three parses: a quick one for heads that are complete and [`plain`]; a strict one on bytes where
+//! they lie; and, for heads with folded or malformed lines, a lenient one on a copy. All agree on
+//! where a head ends: at its first empty line.
 
 use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, ParserConfig, Request, Response, Status};
 
-use super::framing::{Framing, FramingFields};
-use crate::exchange::{Field, HeaderInterest, HttpVersion, RequestHead, ResponseHead};
+use super::framing::Framing;
+use super::kept::Fields;
+use super::plain;
+use crate::exchange::{HeaderInterest, HttpVersion, RequestHead, ResponseHead};
 pub(super) use crate::protocol::fields::end_of_head;
-use crate::protocol::fields::{asked_name, built_in_name, text};
 
 /// Fields of an ordinary head; their array lives on the stack.
 const USUAL_HEADERS: usize = 64;
@@ -21,7 +23,7 @@ pub(super) const MAX_HEADERS: usize = 1024;
 const MAX_METHOD: usize = 24;
 
 /// A complete head.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Parsed<H> {
     pub(super) head: H,
     /// Of a response: holds unless status or method forbid a body.
@@ -46,6 +48,32 @@ pub(super) fn request(
     bytes: &[u8],
     interest: &HeaderInterest,
 ) -> Result<Parsed<RequestHead>, NoHead> {
+    plain_request(bytes, interest).map_or_else(|| any_request(bytes, interest), Ok)
+}
+
+/// Parses a response head that starts at the first byte.
+pub(super) fn response(
+    bytes: &[u8],
+    interest: &HeaderInterest,
+) -> Result<Parsed<ResponseHead>, NoHead> {
+    plain_response(bytes, interest).map_or_else(|| any_response(bytes, interest), Ok)
+}
+
+fn plain_request(bytes: &[u8], interest: &HeaderInterest) -> Option<Parsed<RequestHead>> {
+    let line = plain::request_line(bytes)?;
+    let mut fields = Fields::of_request(interest);
+    let len = plain::fields(bytes, line.len, |name, value| fields.take(name, value))?;
+    Some(fields.into_request(line.method, line.target, line.version, len))
+}
+
+fn plain_response(bytes: &[u8], interest: &HeaderInterest) -> Option<Parsed<ResponseHead>> {
+    let line = plain::status_line(bytes).filter(|line| line.status >= 100)?;
+    let mut fields = Fields::of_response(interest);
+    let len = plain::fields(bytes, line.len, |name, value| fields.take(name, value))?;
+    Some(fields.into_response(line.status, line.version, len))
+}
+
+fn any_request(bytes: &[u8], interest: &HeaderInterest) -> Result<Parsed<RequestHead>, NoHead> {
     parse(bytes, |bytes, config| {
         let mut array = [const { MaybeUninit::uninit() }; USUAL_HEADERS];
         match read_request(bytes, config, &mut array, interest) {
@@ -58,11 +86,7 @@ pub(super) fn request(
     })
 }
 
-/// Parses a response head that starts at the first byte.
-pub(super) fn response(
-    bytes: &[u8],
-    interest: &HeaderInterest,
-) -> Result<Parsed<ResponseHead>, NoHead> {
+fn any_response(bytes: &[u8], interest: &HeaderInterest) -> Result<Parsed<ResponseHead>, NoHead> {
     let parsed = parse(bytes, |bytes, config| {
         let mut array = [const { MaybeUninit::uninit() }; USUAL_HEADERS];
         match read_response(bytes, config, &mut array, interest) {
@@ -117,16 +141,14 @@ fn read_request<'b>(
     else {
         return Ok(Status::Partial);
     };
-    let version = version(request.version);
-    let (fields, headers) = fields(request.headers, &interest.request, true);
-    let head = RequestHead {
-        method: request.method.unwrap_or_default().into(),
-        target: request.path.unwrap_or_default().into(),
-        version,
-        gateway: None,
-        headers,
-    };
-    Ok(Status::Complete(Parsed { framing: fields.request_framing(), head, len }))
+    let mut fields = Fields::of_request(interest);
+    for header in request.headers.iter() {
+        fields.take(header.name.as_bytes(), header.value);
+    }
+    let method = request.method.unwrap_or_default();
+    let target = request.path.unwrap_or_default();
+    let parsed = fields.into_request(method, target, version(request.version), len);
+    Ok(Status::Complete(parsed))
 }
 
 fn read_response<'b>(
@@ -141,35 +163,17 @@ fn read_response<'b>(
     else {
         return Ok(Status::Partial);
     };
-    let version = version(response.version);
-    let (fields, headers) = fields(response.headers, &interest.response, false);
-    let head = ResponseHead { status: response.code.unwrap_or_default(), version, headers };
-    Ok(Status::Complete(Parsed { framing: fields.response_framing(), head, len }))
+    let mut fields = Fields::of_response(interest);
+    for header in response.headers.iter() {
+        fields.take(header.name.as_bytes(), header.value);
+    }
+    let status = response.code.unwrap_or_default();
+    let parsed = fields.into_response(status, version(response.version), len);
+    Ok(Status::Complete(parsed))
 }
 
 fn version(minor: Option<u8>) -> HttpVersion {
     if minor == Some(0) { HttpVersion::Http10 } else { HttpVersion::Http11 }
-}
-
-/// What the fields say about the body, and those that are kept, in order.
-fn fields(headers: &[Header<'_>], extra: &[String], built_in: bool) -> (FramingFields, Vec<Field>) {
-    let mut framing = FramingFields::default();
-    let mut kept = Vec::new();
-    for header in headers {
-        let name = header.name;
-        match name.len() {
-            14 if name.eq_ignore_ascii_case("content-length") => framing.add_length(header.value),
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                framing.add_codings(header.value);
-            }
-            _ => {}
-        }
-        let kept_as = if built_in { built_in_name(name) } else { None };
-        if let Some(name) = kept_as.or_else(|| asked_name(name, extra)) {
-            kept.push((name, text(header.value.trim_ascii())));
-        }
-    }
-    (framing, kept)
 }
 
 /// Joins folded lines (RFC 9112 section 5.2): a line end before a blank becomes blanks.
@@ -217,8 +221,25 @@ fn may_be_target(method: &[u8], first: u8) -> bool {
 }
 
 /// Token characters, RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+pub(super) const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
 }
 
 /// Whether the first line of a head is a request line.
@@ -244,7 +265,50 @@ pub(super) fn is_status_line(line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever byte of a head is replaced, and wherever it ends.
+        #[test]
+        fn what_is_plain_means_the_same_to_the_parser_for_all_heads(
+            template in 0_usize..4,
+            at in 0_usize..160,
+            byte in prop_oneof![any::<u8>(), prop::sample::select(b"\r\n\t :/\x7f\0aZ1".to_vec())],
+            end in 0_usize..400,
+        ) {
+            let templates: [&[u8]; 4] = [
+                b"GET /a?b=c HTTP/1.1\r\nHost: shop:80\r\nUser-Agent:x \r\nX-B3-Flags: 1\r\nb3: 0\r\n\
+                Content-Length: 5\r\nX-Own-Field:  a b\r\ntraceparent: 00-1\r\n\r\nhello",
+                b"POST * HTTP/1.0\r\nTransfer-Encoding: gzip, chunked\r\nTraceState:\r\n\r\n5\r\n",
+                b"HTTP/1.1 200 OK\r\nServer: nginx\r\nETag: \"5\"\r\nContent-Length: 6\r\nX-Own: a \r\n\r\n",
+                b"HTTP/1.0 404\r\nX-Own: \r\n\r\n",
+            ];
+            let mut bytes = templates[template].to_vec();
+            if let Some(replaced) = bytes.get_mut(at) {
+                *replaced = byte;
+            }
+            bytes.truncate(end);
+            let asked = vec!["x-own".to_owned(), "x-own-field".to_owned()];
+            let interest = HeaderInterest { request: asked.clone(), response: asked };
+            if let Some(plain) = plain_request(&bytes, &interest) {
+                prop_assert_eq!(Ok(plain), any_request(&bytes, &interest));
+            }
+            if let Some(plain) = plain_response(&bytes, &interest) {
+                prop_assert_eq!(Ok(plain), any_response(&bytes, &interest));
+            }
+        }
+    }
+
+    #[test]
+    fn usual_heads_are_plain() {
+        let interest = HeaderInterest::default();
+        let bytes = b"GET /a?b=%20 HTTP/1.1\r\nHost: a:80\r\nAccept: */*\r\nEmpty:\r\n\r\nbody";
+        assert!(plain_request(bytes, &interest).is_some());
+        let bytes = "HTTP/1.1 404 Not Found\r\nServer: a\r\nSet-Cookie: a=ä; b\r\n\r\n".as_bytes();
+        assert!(plain_response(bytes, &interest).is_some());
+    }
 
     #[test]
     fn only_fields_of_interest_are_kept() {

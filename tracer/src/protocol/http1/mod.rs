@@ -10,8 +10,10 @@ mod close;
 mod framing;
 mod gaps;
 mod head;
+mod kept;
 mod ledger;
 mod messages;
+mod plain;
 mod reading;
 mod side;
 
