@@ -31,7 +31,7 @@ impl<T> Linker<T> {
         ids: &mut IdSource,
         placed: &mut Vec<Placed<T>>,
     ) -> Option<Committed> {
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         let mut last = None;
         while let Some(open) = self.family.unsettled_above(call)
             && last != Some(open)
@@ -61,7 +61,7 @@ impl<T> Linker<T> {
             }
             return room;
         }
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         let done = self.family.place_as(call, context, ids, &mut settled);
         if done && let Some(resolved) = self.hopes.conclude(call, Origin::Root) {
             self.settle_hope(resolved, ids, &mut settled);

@@ -86,7 +86,7 @@ struct Member<T> {
     /// Others were placed below it as a span, here or on the wire.
     relied_on: bool,
     /// The span that it is, no matter what.
-    given: Option<SpanContext>,
+    given: Option<Box<SpanContext>>,
     /// What is exported once the place is known.
     held: Option<T>,
     /// Members whose place depends on this one's.
@@ -95,6 +95,13 @@ struct Member<T> {
     handed_on: bool,
     /// How many undecided things may still turn out to be its children.
     kept: usize,
+}
+
+impl<T> Member<T> {
+    /// Nobody needs it any more.
+    fn is_done(&self) -> bool {
+        self.handed_on && self.kept == 0
+    }
 }
 
 /// A held value whose fate is settled.
@@ -193,7 +200,7 @@ impl<T> Family<T> {
             return false;
         }
         let waited_for = member.origin.replace(Origin::Root).and_then(|origin| origin.parent());
-        member.given = Some(span);
+        member.given = Some(Box::new(span));
         member.relied_on = true;
         if let Some(parent) = waited_for.and_then(|parent| self.members.get_mut(&parent)) {
             parent.below.retain(|below| *below != id);
@@ -226,7 +233,8 @@ impl<T> Family<T> {
             hand_on(member, settled);
             let below = std::mem::take(&mut member.below);
             member.relied_on |= !below.is_empty();
-            self.settle_all(below.into_iter().map(|id| (id, Some(place.clone()))), ids, settled);
+            let mut ready: Vec<_> = below.into_iter().map(|id| (id, place.clone())).collect();
+            self.settle_ready(&mut ready, ids, settled);
             self.forget_if_done(id);
         }
     }
@@ -284,7 +292,8 @@ impl<T> Family<T> {
             parent.below.push(id);
             return;
         }
-        self.settle(id, ids, settled);
+        let parent = parent.and_then(|parent| self.rely_on(parent));
+        self.settle_below(id, parent, ids, settled);
     }
 
     /// Whether one member is another, or was caused by it. A process that calls itself may seem to
@@ -306,7 +315,9 @@ impl<T> Family<T> {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.held = Some(held);
         hand_on(member, settled);
-        self.forget_if_done(id);
+        if member.is_done() {
+            self.members.remove(&id);
+        }
     }
 
     /// A member will never be over: what depends on it is settled without it.
@@ -329,51 +340,76 @@ impl<T> Family<T> {
     fn settle(&mut self, id: ExchangeId, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
         let parent = self.members.get(&id).and_then(|member| member.origin.as_ref()?.parent());
         let parent = parent.and_then(|parent| self.rely_on(parent));
-        self.settle_all([(id, parent)], ids, settled);
+        self.settle_below(id, parent, ids, settled);
     }
 
-    /// Gives members their places below these, and then those that waited for them.
-    fn settle_all(
+    fn settle_below(
         &mut self,
-        members: impl IntoIterator<Item = (ExchangeId, Option<Place>)>,
+        id: ExchangeId,
+        parent: Option<Place>,
         ids: &mut IdSource,
         settled: &mut Vec<Settled<T>>,
     ) {
-        let mut ready: Vec<_> = members.into_iter().collect();
+        let mut ready = self.settle_one(id, parent, ids, settled);
+        self.settle_ready(&mut ready, ids, settled);
+    }
+
+    /// Gives members their places below these, and then those that waited for them.
+    fn settle_ready(
+        &mut self,
+        ready: &mut Vec<(ExchangeId, Place)>,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) {
         while let Some((id, parent)) = ready.pop() {
-            let Some(member) = self.members.get_mut(&id) else { continue };
-            let placed = match (&member.origin, &parent) {
-                (Some(Origin::Child { .. }), Some(Place::Span(_) | Place::Below(_))) => {
-                    parent.as_ref().map(|parent| parent.child(ids))
-                }
-                (Some(Origin::Remote(context)), _) => {
-                    Some(ids.child_of_remote((**context).clone()))
-                }
-                _ => None,
-            };
-            let span = member.given.take().unwrap_or_else(|| {
+            ready.extend(self.settle_one(id, Some(parent), ids, settled));
+        }
+    }
+
+    /// Gives a member its place below this one; gives those that waited for it, with its place.
+    fn settle_one(
+        &mut self,
+        id: ExchangeId,
+        parent: Option<Place>,
+        ids: &mut IdSource,
+        settled: &mut Vec<Settled<T>>,
+    ) -> Vec<(ExchangeId, Place)> {
+        let Some(member) = self.members.get_mut(&id) else { return Vec::new() };
+        let placed = match (&member.origin, &parent) {
+            (Some(Origin::Child { .. }), Some(Place::Span(_) | Place::Below(_))) => {
+                parent.as_ref().map(|parent| parent.child(ids))
+            }
+            (Some(Origin::Remote(context)), _) => Some(ids.child_of_remote((**context).clone())),
+            _ => None,
+        };
+        let span = member.given.take().map_or_else(
+            || {
                 let mut span = placed.unwrap_or_else(|| ids.root());
                 member.sampler.decide(&mut span);
                 span
-            });
-            if span.parent.is_none() && matches!(member.origin, Some(Origin::Child { .. })) {
-                // Its parent ended long ago, or is not known: to say nothing is better than to
-                // guess.
-                member.origin = Some(Origin::Root);
-            }
-            let place = match member.muted {
-                Some((_, trace)) => Place::instead_of(&span, trace),
-                None => Place::Span(Arc::new(span)),
-            };
-            member.place = Some(place.clone());
-            if member.suspended {
-                continue;
-            }
-            member.relied_on |= !member.below.is_empty();
-            hand_on(member, settled);
-            ready.extend(member.below.drain(..).map(|below| (below, Some(place.clone()))));
-            self.forget_if_done(id);
+            },
+            |given| *given,
+        );
+        if span.parent.is_none() && matches!(member.origin, Some(Origin::Child { .. })) {
+            // Its parent ended long ago, or is not known: to say nothing is better than to guess.
+            member.origin = Some(Origin::Root);
         }
+        let place = match member.muted {
+            Some((_, trace)) => Place::instead_of(&span, trace),
+            None => Place::Span(Arc::new(span)),
+        };
+        let place = member.place.insert(place);
+        if member.suspended {
+            return Vec::new();
+        }
+        let below = std::mem::take(&mut member.below);
+        let below: Vec<_> = below.into_iter().map(|below| (below, place.clone())).collect();
+        member.relied_on |= !below.is_empty();
+        hand_on(member, settled);
+        if member.is_done() {
+            self.members.remove(&id);
+        }
+        below
     }
 
     /// The place of a member, for another one below it.
@@ -416,7 +452,7 @@ impl<T> Family<T> {
     }
 
     fn forget_if_done(&mut self, id: ExchangeId) {
-        if self.members.get(&id).is_some_and(|member| member.handed_on && member.kept == 0) {
+        if self.members.get(&id).is_some_and(Member::is_done) {
             self.members.remove(&id);
         }
     }

@@ -182,6 +182,8 @@ pub struct Linker<T> {
     /// What calls went out with that were not seen yet.
     ahead: BTreeMap<(ConnId, u32), SpanContext>,
     muted: BTreeMap<&'static str, u64>,
+    /// Room for what is settled together, kept because there is always more.
+    settled: Vec<Settled<T>>,
     hold: u64,
     longest_request: u64,
     counters: Counters,
@@ -209,6 +211,7 @@ impl<T> Linker<T> {
             awaiting: VecDeque::new(),
             ahead: BTreeMap::new(),
             muted: BTreeMap::new(),
+            settled: Vec::new(),
             open: FxHashMap::default(),
             newest: FxHashMap::default(),
             unpaired: VecDeque::new(),
@@ -239,8 +242,7 @@ impl<T> Linker<T> {
     pub fn before_data(&mut self, data: &Data<'_>) {
         self.tasks.on_data(data);
         let &Data { conn, tid, waits, time: at, task, callback, .. } = data;
-        let (request, cause) = (self.request_of(conn), self.cause_of(conn));
-        let cause = cause.unwrap_or(Cause::Unknown);
+        let (request, cause) = self.use_of(conn).unwrap_or((None, Cause::Unknown));
         self.moment = Some(Moment { tid, waits, at, task, request, callback, cause });
     }
 
@@ -248,10 +250,9 @@ impl<T> Linker<T> {
     pub fn after_data(&mut self, data: &Data<'_>) {
         let Some(before) = self.moment.take() else { return };
         if data.direction == Direction::Receive {
+            let (request, cause) = self.use_of(data.conn).unwrap_or((None, before.cause));
             // The last byte of a response ends the call, but was read for its request.
-            let request = self.request_of(data.conn).or(before.request);
-            self.threads.on_read(data, request);
-            let cause = self.cause_of(data.conn).unwrap_or(before.cause);
+            self.threads.on_read(data, request.or(before.request));
             if let Some(revealed) = self.callbacks.on_read(data, cause) {
                 self.take_revealed(&revealed);
             }
@@ -263,17 +264,12 @@ impl<T> Linker<T> {
         self.moment.filter(|moment| moment.tid == tid)
     }
 
-    /// What reading from a connection is for.
-    fn cause_of(&self, conn: ConnId) -> Option<Cause> {
-        let id = self.newest.get(&conn)?;
-        Some(self.callbacks.reading(*id, self.open.get(id)?.role))
-    }
-
-    /// The request that a connection is used for at the moment.
-    fn request_of(&self, conn: ConnId) -> Option<ExchangeId> {
-        let id = self.newest.get(&conn)?;
-        let open = self.open.get(id)?;
-        if open.role == Role::Server { Some(*id) } else { open.parent }
+    /// The request that a connection is used for at the moment, and what reading from it is for.
+    fn use_of(&self, conn: ConnId) -> Option<(Option<ExchangeId>, Cause)> {
+        let id = *self.newest.get(&conn)?;
+        let open = self.open.get(&id)?;
+        let request = if open.role == Role::Server { Some(id) } else { open.parent };
+        Some((request, self.callbacks.reading(id, open.role)))
     }
 
     /// An exchange began.
@@ -281,7 +277,7 @@ impl<T> Linker<T> {
         let carried = extract(&began.request.headers).map(Box::new);
         let Began { id, role, pid, tid, at, .. } = *began;
         self.family.begin(id, began.sampler);
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         if is_export(began.request) {
             self.on_export(id, role, pid, ids, &mut settled);
             return self.hand_on(settled, placed);
@@ -336,7 +332,7 @@ impl<T> Linker<T> {
         if open.role == Role::Client {
             self.threads.on_call_answered(pid, open.tid, tid);
             self.orders.on_call_answered(id, pid, tid, self.moment_of(tid).map(|it| it.waits));
-            let mut settled = Vec::new();
+            let mut settled = std::mem::take(&mut self.settled);
             if let Some(clue) = self.tasks.on_call_answered(id) {
                 self.on_late_clue(id, clue, ids, &mut settled);
             }
@@ -369,7 +365,7 @@ impl<T> Linker<T> {
         for call in work.others {
             self.hopes.expect_nothing_of_thread(call);
         }
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         self.settle_hopes(pid, ids, &mut settled);
         self.hand_on(settled, placed);
     }
@@ -383,7 +379,7 @@ impl<T> Linker<T> {
         ids: &mut IdSource,
         placed: &mut Vec<Placed<T>>,
     ) {
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         self.close(id, at, ids, &mut settled);
         self.family.finish(id, exchange, &mut settled);
         self.hand_on(settled, placed);
@@ -398,7 +394,7 @@ impl<T> Linker<T> {
         ids: &mut IdSource,
         placed: &mut Vec<Placed<T>>,
     ) -> bool {
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         self.close(id, at, ids, &mut settled);
         let muted = self.family.muted(id);
         if let Some(reason) = muted {
@@ -432,7 +428,7 @@ impl<T> Linker<T> {
 
     /// Time passed.
     pub fn on_tick(&mut self, now: KernelTime, ids: &mut IdSource, placed: &mut Vec<Placed<T>>) {
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         let late = |half: &Unpaired| now.nanos_since(half.at) >= PAIR_WINDOW;
         while self.unpaired.front().is_some_and(late)
             && let Some(half) = self.unpaired.pop_front()
@@ -475,7 +471,7 @@ impl<T> Linker<T> {
 
     /// Nothing more will come: settles everything with what is known.
     pub fn finish(&mut self, ids: &mut IdSource, placed: &mut Vec<Placed<T>>) {
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         while let Some(half) = self.unpaired.pop_front() {
             self.family.decide(half.id, half.otherwise, ids, &mut settled);
         }
@@ -529,8 +525,8 @@ impl<T> Linker<T> {
         }
     }
 
-    fn hand_on(&mut self, settled: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {
-        for settled in settled {
+    fn hand_on(&mut self, mut all: Vec<Settled<T>>, placed: &mut Vec<Placed<T>>) {
+        for settled in all.drain(..) {
             match settled {
                 Settled::Span { held: exchange, place, origin } => {
                     placed.push(Placed { exchange, place, origin });
@@ -538,6 +534,7 @@ impl<T> Linker<T> {
                 Settled::Muted(reason) => *self.muted.entry(reason.name()).or_default() += 1,
             }
         }
+        self.settled = all;
     }
 }
 

@@ -6,6 +6,7 @@
 //! sockets know their peer. Knows no process and no trace.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -32,10 +33,42 @@ struct Half {
     ends: Arc<Ends>,
 }
 
+/// Halves under one key; nearly always there is one.
+#[derive(Debug)]
+struct Halves {
+    first: Half,
+    others: Vec<Half>,
+}
+
+impl Halves {
+    fn get(&self, index: usize) -> Option<&Half> {
+        index.checked_sub(1).map_or(Some(&self.first), |index| self.others.get(index))
+    }
+
+    /// The newest one that is as `wanted`.
+    fn newest(&self, wanted: impl Fn(&Half) -> bool) -> Option<usize> {
+        let newest = self.others.iter().rposition(&wanted).map(|index| index + 1);
+        newest.or_else(|| wanted(&self.first).then_some(0))
+    }
+
+    /// Forgets one; returns whether others are left.
+    fn forget(&mut self, index: usize) -> bool {
+        if let Some(index) = index.checked_sub(1) {
+            self.others.remove(index);
+            return true;
+        }
+        if self.others.is_empty() {
+            return false;
+        }
+        self.first = self.others.remove(0);
+        true
+    }
+}
+
 /// Halves waiting for each other.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
-    waiting: FxHashMap<Key, Vec<Half>>,
+    waiting: FxHashMap<Key, Halves>,
     /// By how much the ends of a Unix socket count differently: each counts from the first byte
     /// that the agent saw of it.
     differences: FxHashMap<u64, u32>,
@@ -56,23 +89,32 @@ impl Pairs {
     ) -> Option<ExchangeId> {
         let half = Half { id, role, ends: Arc::clone(ends) };
         let key = key(&half)?;
-        let others = self.waiting.entry(key).or_default();
-        let differences = &self.differences;
-        if let Some(index) = others.iter().rposition(|other| fit(&half, other, differences)) {
-            let other = others.remove(index);
-            if let Key::Socket(socket) = key {
-                if self.differences.len() >= MAX_WAITING {
-                    self.differences.clear();
+        match self.waiting.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(Halves { first: half, others: Vec::new() });
+            }
+            Entry::Occupied(mut entry) => {
+                let differences = &self.differences;
+                let halves = entry.get_mut();
+                let index = halves.newest(|other| fit(&half, other, differences));
+                if let Some((index, other)) =
+                    index.and_then(|at| Some((at, halves.get(at)?.clone())))
+                {
+                    if !halves.forget(index) {
+                        entry.remove();
+                    }
+                    if let Key::Socket(socket) = key {
+                        if self.differences.len() >= MAX_WAITING {
+                            self.differences.clear();
+                        }
+                        self.differences.insert(socket, difference(&half, &other));
+                    }
+                    self.under_way.remove(&other.id);
+                    return Some(other.id);
                 }
-                self.differences.insert(socket, difference(&half, &other));
+                halves.others.push(half);
             }
-            if others.is_empty() {
-                self.waiting.remove(&key);
-            }
-            self.under_way.remove(&other.id);
-            return Some(other.id);
         }
-        others.push(half);
         if role == Role::Client && self.under_way.len() < MAX_WAITING {
             self.under_way.insert(id, key);
         } else {
@@ -104,11 +146,11 @@ impl Pairs {
 
     fn forget_oldest(&mut self) {
         let Some((_, key, id)) = self.order.pop_front() else { return };
-        if let Some(halves) = self.waiting.get_mut(&key) {
-            halves.retain(|half| half.id != id);
-            if halves.is_empty() {
-                self.waiting.remove(&key);
-            }
+        if let Entry::Occupied(mut entry) = self.waiting.entry(key)
+            && let Some(index) = entry.get().newest(|half| half.id == id)
+            && !entry.get_mut().forget(index)
+        {
+            entry.remove();
         }
     }
 }

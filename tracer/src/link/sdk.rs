@@ -135,7 +135,7 @@ impl<T> Linker<T> {
         if let (true, &[door]) = (doors.is_empty(), &*self.instrumented.doors(pid)) {
             doors.extend(spans.iter().find(|span| span.parent.is_none()).map(|_| door));
         }
-        let mut settled = Vec::new();
+        let mut settled = std::mem::take(&mut self.settled);
         for door in doors {
             let before = self.instrumented.reporter(door);
             self.instrumented.on_exported(door);

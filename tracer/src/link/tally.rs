@@ -26,8 +26,6 @@ pub struct Tally {
 impl Tally {
     /// Counts one span.
     pub fn add(&mut self, service: &str, origin: &Origin) {
-        let known = self.services.contains_key(service);
-        let service = if known || self.services.len() < MAX_SERVICES { service } else { OTHERS };
         let outcome = match origin {
             Origin::Root => ROOT,
             Origin::Remote(_) => Kind::Header.name(),
@@ -36,9 +34,11 @@ impl Tally {
         };
         if let Some(outcomes) = self.services.get_mut(service) {
             *outcomes.entry(outcome).or_default() += 1;
-        } else {
-            self.services.insert(service.to_owned(), BTreeMap::from([(outcome, 1)]));
+            return;
         }
+        let service = if self.services.len() < MAX_SERVICES { service } else { OTHERS };
+        let outcomes = self.services.entry(service.to_owned()).or_default();
+        *outcomes.entry(outcome).or_default() += 1;
     }
 
     /// Spans by service and by what decided.

@@ -257,6 +257,9 @@ impl Threads {
 
         let Some(writer) = self.by_id.get_mut(&tid) else { return Work::default() };
         let made = std::mem::take(&mut writer.made);
+        if made.is_empty() {
+            return Work::default();
+        }
         // One that has read several requests may have made any of its calls for any of them.
         let is_for_one = writer.open.len() <= 1;
         let is_own = |call: &Made| is_for_one && call.over && call.at >= began;
