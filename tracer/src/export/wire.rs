@@ -200,9 +200,12 @@ fn write_link(message: &mut Message, link: &Link) {
 
 /// A `KeyValue`.
 fn write_attribute(message: &mut Message, field: u32, name: &str, value: &Value) {
-    if let Value::Text(text) = value
-        && message.short_text_pair(field, name, text)
-    {
+    let written = match value {
+        Value::Text(text) => message.short_text_pair(field, name, text),
+        Value::Int(number) => message.short_number_pair(field, name, *number as u64),
+        _ => false,
+    };
+    if written {
         return;
     }
     message.embed(field, |pair| {

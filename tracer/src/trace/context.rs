@@ -100,6 +100,11 @@ pub struct SpanContext {
 /// A valid `traceparent` wins, then the single `b3` header, then the `x-b3-*` headers. An invalid
 /// one counts as absent, as if the sender had not been instrumented.
 pub fn extract(headers: &[Field]) -> Option<RemoteContext> {
+    // Most requests have none of them.
+    let may_carry = |(name, _): &Field| matches!(name.as_bytes().first(), Some(b't' | b'b' | b'x'));
+    if !headers.iter().any(may_carry) {
+        return None;
+    }
     w3c::extract(headers).or_else(|| b3::extract(headers))
 }
 

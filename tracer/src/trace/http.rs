@@ -193,7 +193,7 @@ impl SpanBuilder {
             attributes.text(attribute::HTTP_REQUEST_METHOD, known.clone());
             return known.clone();
         }
-        attributes.text(attribute::HTTP_REQUEST_METHOD, OTHER);
+        attributes.fixed(attribute::HTTP_REQUEST_METHOD, OTHER);
         attributes.text(attribute::HTTP_REQUEST_METHOD_ORIGINAL, sent.clone());
         SmolStr::new_static("HTTP")
     }
@@ -209,7 +209,11 @@ impl SpanBuilder {
         let scheme = headers.forwarded_scheme().or(target.scheme).or(gateway::scheme(gateway));
         let scheme = scheme.unwrap_or(DEFAULT_SCHEME);
         let default_port = default_port(scheme);
-        attributes.text(attribute::URL_SCHEME, scheme);
+        match scheme {
+            "http" => attributes.fixed(attribute::URL_SCHEME, "http"),
+            "https" => attributes.fixed(attribute::URL_SCHEME, "https"),
+            _ => attributes.text(attribute::URL_SCHEME, scheme),
+        }
         if !target.path.is_empty() {
             match self.redactor.url().path(target.path) {
                 Cow::Borrowed(path) => {
@@ -338,7 +342,7 @@ fn describe_origin(origin: &Origin, attributes: &mut Attributes) {
     let candidates = match origin {
         Origin::Root | Origin::Remote(_) => return,
         Origin::Child { kind, candidates, confidence, .. } => {
-            attributes.text(attribute::TRACER_LINK, kind.name());
+            attributes.fixed(attribute::TRACER_LINK, kind.name());
             if let Some(confidence) = confidence {
                 attributes.double(attribute::TRACER_LINK_CONFIDENCE, confidence.probability());
             }

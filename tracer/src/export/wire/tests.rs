@@ -151,6 +151,20 @@ fn every_field_decodes_as_the_generated_types_have_it() {
 }
 
 #[test]
+fn numbers_decode_whatever_they_take() {
+    let numbers = [0, 1, 127, 128, 200, 16_383, 16_384, 65_535, 2_097_151, 2_097_152, i64::MAX, -1];
+    let long = "n".repeat(200);
+    for number in numbers {
+        let attributes =
+            vec![("port".into(), Value::Int(number)), (long.clone().into(), Value::Int(number))];
+        let encoded = encode(&batch(vec![Span { attributes, ..span(1) }]), NO_LIMIT);
+        let decoded = &decode(&encoded.requests[0]).resource_spans[0].scope_spans[0].spans[0];
+        let value = any_value::Value::IntValue(number);
+        assert_eq!(decoded.attributes, [pair("port", value.clone()), pair(&long, value)]);
+    }
+}
+
+#[test]
 fn each_resource_stands_once_and_keeps_the_order_of_its_spans() {
     let (shop, bank) = (resource(1, "shop"), resource(2, "bank"));
     let of =

@@ -19,10 +19,12 @@ impl<'a> Authority<'a> {
             let port = rest.strip_prefix(':').and_then(|port| port.parse().ok());
             return Self { host, port };
         }
-        let mut colons = text.bytes().enumerate().filter(|(_, byte)| *byte == b':').map(|it| it.0);
-        match (colons.next(), colons.next()) {
-            (Some(at), None) => Self { host: &text[..at], port: text[at + 1..].parse().ok() },
+        let colon = |text: &str| text.bytes().position(|byte| byte == b':');
+        match colon(text) {
             // More than one colon without brackets: a bare IPv6 address.
+            Some(at) if colon(&text[at + 1..]).is_none() => {
+                Self { host: &text[..at], port: text[at + 1..].parse().ok() }
+            }
             _ => Self { host: text, port: None },
         }
     }

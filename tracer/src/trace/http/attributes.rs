@@ -26,6 +26,11 @@ impl Attributes {
         self.0.push((Cow::Borrowed(name), Value::Text(value.into())));
     }
 
+    /// A text that many spans share.
+    pub(super) fn fixed(&mut self, name: &'static str, value: &'static str) {
+        self.text(name, SmolStr::new_static(value));
+    }
+
     pub(super) fn int(&mut self, name: &'static str, value: i64) {
         self.0.push((Cow::Borrowed(name), Value::Int(value)));
     }

@@ -12,8 +12,8 @@ pub(super) fn describe(exchange: &Exchange, attributes: &mut Attributes) {
     attributes.port(attribute::NETWORK_PEER_PORT, exchange.ends.remote.port());
     if exchange.request.gateway.is_some() {
         let (name, version) = FAST_CGI;
-        attributes.text(attribute::NETWORK_PROTOCOL_NAME, name);
-        return attributes.text(attribute::NETWORK_PROTOCOL_VERSION, version);
+        attributes.fixed(attribute::NETWORK_PROTOCOL_NAME, name);
+        return attributes.fixed(attribute::NETWORK_PROTOCOL_VERSION, version);
     }
     // A server answers an older client in its own version's words, but in the client's manner.
     let response = exchange.response.as_ref().map(|response| response.version);
@@ -21,5 +21,5 @@ pub(super) fn describe(exchange: &Exchange, attributes: &mut Attributes) {
         (HttpVersion::Http11, None | Some(HttpVersion::Http11)) => "1.1",
         (HttpVersion::Http10, _) | (_, Some(HttpVersion::Http10)) => "1.0",
     };
-    attributes.text(attribute::NETWORK_PROTOCOL_VERSION, version);
+    attributes.fixed(attribute::NETWORK_PROTOCOL_VERSION, version);
 }
