@@ -18,6 +18,7 @@ mod orders;
 mod origin;
 mod pairs;
 mod per_process;
+mod place;
 mod sdk;
 mod settling;
 mod tally;

@@ -117,9 +117,8 @@ fn decoded(key: &str) -> Cow<'_, str> {
 
 /// Splits `user:password@host` into what may be shown of the credentials, and the host.
 pub fn split_credentials(authority: &str) -> (&'static str, &str) {
-    let Some(at) = authority.bytes().rposition(|byte| byte == b'@') else {
-        return ("", authority);
-    };
+    // Whole words at a time, as hardly any has them.
+    let Some(at) = authority.rfind('@') else { return ("", authority) };
     let shown = if authority[..at].contains(':') { "REDACTED:REDACTED@" } else { "REDACTED@" };
     (shown, &authority[at + 1..])
 }

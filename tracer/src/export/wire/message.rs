@@ -6,6 +6,9 @@ use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 /// Numbers below it are varints of one byte.
 const ONE_BYTE: u64 = 0x80;
 
+/// Key of a message in field 2.
+const SECOND: u8 = key(2, WireType::LengthDelimited) as u8;
+
 /// Encoded fields, without the length that an enclosing message puts before them.
 #[derive(Debug, Default)]
 pub(super) struct Message(Vec<u8>);
@@ -87,53 +90,39 @@ impl Message {
     #[inline]
     pub(super) fn short_text_pair(&mut self, field: u32, first: &str, second: &str) -> bool {
         const TEXT: u8 = key(1, WireType::LengthDelimited) as u8;
-        let head = [TEXT, second.len() as u8];
-        self.short_pair(field, first, &head, second.as_bytes())
+        let inner = 2 + second.len();
+        if !self.short_pair_head(field, first, inner) {
+            return false;
+        }
+        self.0.extend_from_slice(&[SECOND, inner as u8, TEXT, second.len() as u8]);
+        self.0.extend_from_slice(second.as_bytes());
+        true
     }
 
     /// The same, but that the message in field 2 is of a number in field 3.
     #[inline]
     pub(super) fn short_number_pair(&mut self, field: u32, first: &str, number: u64) -> bool {
         const NUMBER: u8 = key(3, WireType::Varint) as u8;
-        const MORE: u8 = ONE_BYTE as u8;
-        match number {
-            0..ONE_BYTE => self.short_pair(field, first, &[NUMBER, number as u8], &[]),
-            ONE_BYTE..0x4000 => {
-                let second = [NUMBER, number as u8 | MORE, (number >> 7) as u8];
-                self.short_pair(field, first, &second, &[])
-            }
-            0x4000..0x20_0000 => {
-                let low = [number as u8 | MORE, (number >> 7) as u8 | MORE];
-                let second = [NUMBER, low[0], low[1], (number >> 14) as u8];
-                self.short_pair(field, first, &second, &[])
-            }
-            _ => false,
+        let inner = 1 + encoded_len_varint(number);
+        if !self.short_pair_head(field, first, inner) {
+            return false;
         }
+        self.0.extend_from_slice(&[SECOND, inner as u8, NUMBER]);
+        self.varint(number);
+        true
     }
 
-    /// A message of a text field 1, and a field 2 that is a message of these two parts.
+    /// The beginning of a message up to its field 2, which is to be a message of `inner` bytes.
     #[inline]
-    fn short_pair<const N: usize>(
-        &mut self,
-        field: u32,
-        first: &str,
-        head: &[u8; N],
-        rest: &[u8],
-    ) -> bool {
+    fn short_pair_head(&mut self, field: u32, first: &str, inner: usize) -> bool {
         const FIRST: u8 = key(1, WireType::LengthDelimited) as u8;
-        const SECOND: u8 = key(2, WireType::LengthDelimited) as u8;
         let key = key(field, WireType::LengthDelimited);
-        let inner = N + rest.len();
         let outer = 2 + first.len() + 2 + inner;
         if key >= ONE_BYTE || outer >= ONE_BYTE as usize {
             return false;
         }
-        self.0.reserve(2 + outer);
         self.0.extend_from_slice(&[key as u8, outer as u8, FIRST, first.len() as u8]);
         self.0.extend_from_slice(first.as_bytes());
-        self.0.extend_from_slice(&[SECOND, inner as u8]);
-        self.0.extend_from_slice(head);
-        self.0.extend_from_slice(rest);
         true
     }
 
