@@ -21,6 +21,19 @@ const SUSPENSION: u64 = 300 * 1_000_000_000;
 /// Segments of a path that name an operation; what follows is data more often than not.
 const NAMING_SEGMENTS: usize = 3;
 
+/// Calls in a row that something else decided, after which a process is not modelled until there is
+/// one again that nothing else does.
+const UNNEEDED: u32 = 1_024;
+
+/// A process that is modelled.
+#[derive(Debug, Default)]
+struct Modelled {
+    /// Its undecided calls.
+    waiting: usize,
+    /// Its last calls, all of which something else decided.
+    unneeded: u32,
+}
+
 /// Calls that are decided now, and requests that no waiting call can belong to any more.
 #[derive(Debug, Default)]
 pub(super) struct Decisions {
@@ -32,8 +45,7 @@ pub(super) struct Decisions {
 pub(super) struct ByTiming {
     timing: Timing,
     hold: u64,
-    /// Undecided calls of each modelled process.
-    waiting: FxHashMap<Pid, usize>,
+    modelled: FxHashMap<Pid, Modelled>,
     /// Processes that are not modelled for the time being, and since when.
     suspended: FxHashMap<Pid, KernelTime>,
     next: u64,
@@ -50,7 +62,7 @@ impl ByTiming {
         Self {
             timing: Timing::new(options),
             hold: u64::try_from(options.hold.as_nanos()).unwrap_or(u64::MAX),
-            waiting: FxHashMap::default(),
+            modelled: FxHashMap::default(),
             suspended: FxHashMap::default(),
             next: 0,
             requests: FxHashMap::default(),
@@ -63,7 +75,7 @@ impl ByTiming {
 
     /// Whether an undecided call may belong to a request of this process.
     pub(super) fn waits_for(&self, pid: Pid) -> bool {
-        self.waiting.get(&pid).is_some_and(|calls| *calls > 0)
+        self.modelled.get(&pid).is_some_and(|process| process.waiting > 0)
     }
 
     /// Whether the calls of a process are not decided at all.
@@ -88,7 +100,7 @@ impl ByTiming {
         head: &RequestHead,
         at: KernelTime,
     ) -> Decisions {
-        if !self.waiting.contains_key(&pid) {
+        if !self.modelled.contains_key(&pid) {
             return Decisions::default();
         }
         let request = self.name_request(id);
@@ -107,14 +119,16 @@ impl ByTiming {
         open: impl FnOnce() -> Vec<(ExchangeId, KernelTime)>,
     ) -> Decisions {
         let mut decisions = Decisions::default();
-        if !self.waiting.contains_key(&pid) {
+        if !self.modelled.contains_key(&pid) {
             if origin.is_some() || self.is_suspended(pid) {
                 return decisions;
             }
-            self.waiting.insert(pid, 0);
+            self.modelled.insert(pid, Modelled::default());
             let mut open = open();
             open.sort_by_key(|(id, began)| (*began, id.conn));
             for (id, began) in open {
+                // It may have had a name before the model rested.
+                self.forget_request(id);
                 let request = self.name_request(id);
                 let operation = Operation::named("", "");
                 decisions.extend(self.observe(pid, began, Moment::Arrived { request, operation }));
@@ -129,9 +143,13 @@ impl ByTiming {
         self.next += 1;
         let call = CallId(self.next);
         self.calls.insert(id, call);
+        let process = self.modelled.entry(pid).or_default();
         if origin.is_none() {
             self.call_exchanges.insert(call, (id, pid));
-            *self.waiting.entry(pid).or_default() += 1;
+            process.waiting += 1;
+            process.unneeded = 0;
+        } else {
+            process.unneeded = process.unneeded.saturating_add(1);
         }
         let operation = operation(head, true);
         decisions.extend(self.observe(pid, at, Moment::Called { call, operation, evidence }));
@@ -161,7 +179,8 @@ impl ByTiming {
         let decided = self.timing.advance(now);
         let mut decisions = self.translate(decided);
         decisions.extend(self.suspend_hopeless(now));
-        let none_waits = self.waiting.values().all(|calls| *calls == 0);
+        let none_waits = self.modelled.values().all(|process| process.waiting == 0);
+        self.rest();
         while let Some((at, id)) = self.answered.front().copied()
             && (none_waits || now.nanos_since(at) > self.hold)
         {
@@ -184,20 +203,32 @@ impl ByTiming {
     fn suspend_hopeless(&mut self, now: KernelTime) -> Decisions {
         self.suspended.retain(|_, since| now.nanos_since(*since) < SUSPENSION);
         let timing = &self.timing;
-        let hopeless = self.waiting.keys().filter(|pid| timing.is_hopeless(service(**pid)));
+        let hopeless = self.modelled.keys().filter(|pid| timing.is_hopeless(service(**pid)));
         let hopeless: Vec<Pid> = hopeless.copied().collect();
         let mut decisions = Decisions::default();
         for pid in hopeless {
             let decided = self.timing.forget(service(pid));
             decisions.extend(self.translate(decided));
-            self.waiting.remove(&pid);
+            self.modelled.remove(&pid);
             self.suspended.insert(pid, now);
         }
         decisions
     }
 
+    /// Models no longer what is of no use. Of calls that wait, nothing is lost: there are none.
+    fn rest(&mut self) {
+        let timing = &mut self.timing;
+        self.modelled.retain(|pid, process| {
+            let needed = process.waiting > 0 || process.unneeded < UNNEEDED;
+            if !needed {
+                timing.rest(service(*pid));
+            }
+            needed
+        });
+    }
+
     fn observe(&mut self, pid: Pid, at: KernelTime, moment: Moment) -> Decisions {
-        if self.is_suspended(pid) {
+        if !self.modelled.contains_key(&pid) {
             return Decisions::default();
         }
         let decided = self.timing.observe(&Observation { service: service(pid), at, moment });
@@ -210,8 +241,8 @@ impl ByTiming {
             let Some((exchange, pid)) = self.call_exchanges.remove(&decision.call) else {
                 continue;
             };
-            if let Some(waiting) = self.waiting.get_mut(&pid) {
-                *waiting = waiting.saturating_sub(1);
+            if let Some(process) = self.modelled.get_mut(&pid) {
+                process.waiting = process.waiting.saturating_sub(1);
             }
             decisions.calls.push((exchange, decision));
         }
@@ -260,4 +291,61 @@ fn operation(head: &RequestHead, outbound: bool) -> Operation {
     }
     let host = head.headers.iter().find(|(name, _)| outbound && *name == "host");
     Operation::named(&name, host.map_or("", |(_, host)| host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{ConnId, StreamOffset};
+    use crate::exchange::HttpVersion;
+    use crate::link::Kind;
+
+    const PID: Pid = Pid(7);
+
+    fn exchange(conn: u64) -> ExchangeId {
+        ExchangeId { conn: ConnId(conn), offset: StreamOffset(0) }
+    }
+
+    fn head() -> RequestHead {
+        RequestHead {
+            method: "GET".into(),
+            target: "/a".into(),
+            version: HttpVersion::Http11,
+            gateway: None,
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_model_rests_while_nothing_needs_it() {
+        let mut timing = ByTiming::new(Options::default());
+        let (head, request) = (head(), exchange(1));
+        let at = |millis: u64| KernelTime(millis * 1_000_000);
+        let open = || vec![(request, at(1))];
+        timing.on_call(exchange(2), PID, &head, None, at(2), open);
+        assert!(timing.waits_for(PID));
+        let late = timing.on_tick(at(20_000));
+        assert_eq!(late.calls.len(), 1);
+
+        let (kind, candidates) = (Kind::Thread, 1);
+        let known = Origin::Child { parent: request, kind, candidates, confidence: None };
+        for call in 0..u64::from(UNNEEDED) {
+            let call = exchange(10 + call);
+            assert!(timing.modelled.contains_key(&PID), "{call:?}");
+            timing.on_call(call, PID, &head, Some(&known), at(20_001), Vec::new);
+            timing.on_returned(call, PID, at(20_002));
+            timing.on_tick(at(20_003));
+        }
+        assert!(!timing.modelled.contains_key(&PID));
+        timing.on_request(exchange(3), PID, &head, at(20_004));
+        timing.on_call(exchange(4), PID, &head, Some(&known), at(20_005), open);
+        assert!(!timing.modelled.contains_key(&PID));
+
+        timing.on_call(exchange(5), PID, &head, None, at(20_006), open);
+        assert!(timing.waits_for(PID));
+        let mut decided = timing.on_answered(request, PID, at(20_007));
+        decided.extend(timing.on_tick(at(60_000)));
+        assert_eq!(decided.calls.len(), 1);
+        assert!(timing.requests.is_empty() && timing.request_exchanges.is_empty());
+    }
 }

@@ -135,6 +135,14 @@ impl Timing {
         forgotten.map_or_else(Vec::new, |(_, mut window)| window.flush(&self.options))
     }
 
+    /// Keeps what was learned of a service, and nothing of what it is doing. Must not be asked for
+    /// while calls wait.
+    pub fn rest(&mut self, service: Service) {
+        if let Some((_, window)) = self.services.get_mut(&service) {
+            window.rest();
+        }
+    }
+
     /// Decides every call that still waits, as at the end of a run.
     pub fn flush(&mut self) -> Vec<Decision> {
         let mut services: Vec<_> = self.services.iter_mut().collect();

@@ -71,6 +71,12 @@ impl Window {
         }
     }
 
+    /// Forgets all but the habits.
+    pub(super) fn rest(&mut self) {
+        let habits = std::mem::replace(&mut self.habits, Habits::new());
+        *self = Self { habits, ..Self::new() };
+    }
+
     /// Whether the service is too irregular to be worth the work.
     pub(super) fn is_hopeless(&self) -> bool {
         self.habits.is_hopeless()
