@@ -238,7 +238,7 @@ impl<T> Family<T> {
             return;
         }
         let parent = parent.and_then(|parent| self.rely_on(parent));
-        self.settle_below(id, parent, ids, settled);
+        self.settle_below(id, parent.as_ref(), ids, settled);
     }
 
     /// Whether one member is another, or was caused by it. A process that calls itself may seem to
@@ -285,13 +285,13 @@ impl<T> Family<T> {
     fn settle(&mut self, id: ExchangeId, ids: &mut IdSource, settled: &mut Vec<Settled<T>>) {
         let parent = self.members.get(&id).and_then(|member| member.origin.as_ref()?.parent());
         let parent = parent.and_then(|parent| self.rely_on(parent));
-        self.settle_below(id, parent, ids, settled);
+        self.settle_below(id, parent.as_ref(), ids, settled);
     }
 
     fn settle_below(
         &mut self,
         id: ExchangeId,
-        parent: Option<Place>,
+        parent: Option<&Place>,
         ids: &mut IdSource,
         settled: &mut Vec<Settled<T>>,
     ) {
@@ -307,7 +307,7 @@ impl<T> Family<T> {
         settled: &mut Vec<Settled<T>>,
     ) {
         while let Some((id, parent)) = ready.pop() {
-            ready.extend(self.settle_one(id, Some(parent), ids, settled));
+            ready.extend(self.settle_one(id, Some(&parent), ids, settled));
         }
     }
 
@@ -315,14 +315,14 @@ impl<T> Family<T> {
     fn settle_one(
         &mut self,
         id: ExchangeId,
-        parent: Option<Place>,
+        parent: Option<&Place>,
         ids: &mut IdSource,
         settled: &mut Vec<Settled<T>>,
     ) -> Vec<(ExchangeId, Place)> {
         let Some(member) = self.members.get_mut(&id) else { return Vec::new() };
-        let placed = match (&member.origin, &parent) {
+        let placed = match (&member.origin, parent) {
             (Some(Origin::Child { .. }), Some(Place::Span(_) | Place::Below(_))) => {
-                parent.as_ref().map(|parent| parent.child(ids))
+                parent.map(|parent| parent.child(ids))
             }
             (Some(Origin::Remote(context)), _) => Some(ids.child_of_remote((**context).clone())),
             _ => None,
