@@ -36,9 +36,13 @@ const SHORT_BATCH: usize = 512;
 const IN_PASSING: usize = 256;
 /// Results from which on who asks in passing hands them on, which else the next turn does.
 const HELD_RESULTS: usize = 256;
-/// Pause between drains. Few long batches disturb the traced programs less than many short ones:
-/// each wakes a thread next to them and takes over caches. A filling ring ends the pause early.
+/// Pause between drains. A filling ring ends it early.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same where much happens. Few long batches disturb the traced programs less than many short
+/// ones: each wakes a thread next to them, takes over caches, and moves them between processors.
+const LONG_PAUSE: Duration = Duration::from_millis(200);
+/// Events since the last pause from which on the next one is long.
+const MUCH: usize = 2_000;
 /// Pause while somebody waits for the context of a call that the kernel half is about to report.
 const RETRY: Duration = Duration::from_micros(50);
 /// Looks for running processes at the start, at most. Two are enough unless they multiply meanwhile.
@@ -60,6 +64,8 @@ pub struct Agent {
     log: Option<Recorder>,
     /// Results of the events so far.
     outputs: Vec<Output>,
+    /// Events taken since the last pause.
+    since_pause: usize,
     /// What went wrong when somebody asked in passing.
     failure: Option<AgentError>,
     /// Processes whose data may still be in the ring though they are not targets.
@@ -123,6 +129,7 @@ impl Agent {
             sink,
             log,
             outputs: Vec::new(),
+            since_pause: 0,
             failure: None,
             untargeted: FxHashSet::default(),
             follow: FxHashSet::default(),
@@ -201,7 +208,16 @@ impl Agent {
         let Self { propagation, pipeline, outputs, .. } = self;
         let left = propagation.desk.as_mut().is_some_and(|desk| desk.answer(pipeline, outputs));
         self.apply();
-        Ok((drained < batch).then_some(if left { RETRY } else { PAUSE }))
+        self.since_pause += drained;
+        if drained == batch {
+            return Ok(None);
+        }
+        let events = std::mem::take(&mut self.since_pause);
+        Ok(Some(match (left, events) {
+            (true, _) => RETRY,
+            (false, MUCH..) => LONG_PAUSE,
+            (false, _) => PAUSE,
+        }))
     }
 
     /// The place of a call, if it can be known by now.
