@@ -20,7 +20,7 @@ use crate::process::Process;
 use crate::span::Spans;
 
 /// The agent promises to flush within 5 s; a loaded machine gets more.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_PATIENCE: Duration = Duration::from_secs(80);
 /// What the agent prints on standard error once its probes are attached.
 const READY: &str = "ready";
 /// What its final report's line starts with.

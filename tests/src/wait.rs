@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Long enough for a JVM to start on a loaded two-core machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for a JVM to start on a loaded machine of two cores, whose host may forget it for a
+/// minute.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 const POLL: Duration = Duration::from_millis(10);
 

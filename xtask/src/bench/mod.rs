@@ -8,6 +8,7 @@ mod links;
 mod load;
 mod outage;
 mod overhead;
+mod plot;
 mod proxy;
 mod report;
 mod rounds;

@@ -15,6 +15,7 @@ use tracer_tests::{Agent, AgentOptions, Backend, Launcher, Process, Service, lay
 
 use super::cpu::Memory;
 use super::load::Load;
+use super::plot;
 use super::report::{Report, Table, median};
 use crate::shell::{note, step};
 
@@ -32,6 +33,8 @@ pub(crate) struct Effort {
 const AROUND: u32 = 20;
 /// Bytes of a trace id and a span id, as the receiver writes them.
 const IDS: usize = 24;
+/// Characters of the line that shows memory over time.
+const COLUMNS: usize = 72;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the agent may take to deliver what waits, beside a tenth of the time it waited.
 const DRAIN: Duration = Duration::from_mins(2);
@@ -64,12 +67,16 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
         "at the end",
     ];
     let mut table = Table::new("A receiver that is away", &header);
+    let mut course =
+        Table::new("Memory from start to end", &["", "0 to MiB", "", "seconds, all of them"]);
     for (name, key, spooled) in [("with spool", "spool", true), ("without", "memory", false)] {
         step(name);
         let outcome = Outage::new(effort, spooled)?.run()?;
         outcome.report(name, key, &mut table, &mut report);
+        outcome.plot(name, &mut course);
     }
     report.table(table);
+    report.table(course);
     Ok(report)
 }
 
@@ -89,6 +96,8 @@ struct Outcome {
     drained: Duration,
     before: f64,
     down: Vec<f64>,
+    /// All of it, once a second.
+    memory: Vec<f64>,
     most: f64,
     end: f64,
 }
@@ -175,6 +184,7 @@ impl Outage {
             drained,
             before: before.last().copied().unwrap_or_default(),
             down: down.to_vec(),
+            memory: memory.clone(),
             most,
             end,
         })
@@ -233,6 +243,12 @@ impl Outcome {
             cells.push(format!("{value:.decimals$}"));
         }
         table.row(cells);
+    }
+
+    fn plot(&self, name: &str, course: &mut Table) {
+        let line = plot::line(&self.memory, COLUMNS, self.most);
+        let seconds = self.memory.len().to_string();
+        course.row(vec![name.to_owned(), format!("{:.1}", self.most), line, seconds]);
     }
 }
 
