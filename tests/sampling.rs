@@ -124,7 +124,7 @@ fn the_environment_names_the_sampler() -> Result<()> {
         let finished = stop(agent, 3)?;
         assert_eq!(finished.spans.len(), spans, "{sampler}");
         assert_eq!(
-            finished.log.contains("OTEL_TRACES_SAMPLER `sometimes`"),
+            finished.log.contains("OTEL_TRACES_SAMPLER: `sometimes`"),
             warned,
             "{}",
             finished.log
