@@ -171,7 +171,10 @@ def loop(threads, host, port):
                     counts["connections"] += 1
                     counts["redirected"] += redirected
             except OSError as error:
-                count(step, error)
+                # What resets a connection that is not there yet refuses it (ECONNREFUSED). A reset
+                # means that it was there, and broke before this thread looked: with a time limit,
+                # Python asks for the outcome of a connect some time after the kernel had it.
+                count("exchange" if error.errno == errno.ECONNRESET else step, error)
             finally:
                 sock.close()
 
