@@ -32,7 +32,7 @@ pub(crate) fn read(tgid: u32, scratch: &mut Scratch) {
         return;
     };
     if let Some(waiting) = layout.task(pointer, &mut scratch.walk, &OwnMemory) {
-        scratch.task =
+        scratch.data.task =
             TaskKey { task: waiting.task, parent_task: waiting.outermost, site: TaskKey::AWAITED };
     }
 }

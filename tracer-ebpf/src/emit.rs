@@ -68,36 +68,28 @@ pub(crate) struct Moved {
     pub(crate) waits: u32,
 }
 
-/// Reports moved bytes: the first ones copied as far as the message's budget goes, the last ones
+/// Reports moved bytes, by the task already noted in the record: the first ones copied as far as the message's budget goes, the last ones
 /// if that was not all.
 #[inline(always)]
 pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved) {
-    let len = scratch.transfer.len();
+    let (len, moving) = (scratch.transfer.len(), scratch.transfer.moving());
     let code = match scratch.transfer.source() {
         Source::InKernel => unreadable::IN_KERNEL,
         Source::IoUring => unreadable::IO_URING,
         Source::Unknown => unreadable::UNKNOWN_CALL,
         _ => unreadable::NO,
     };
-    scratch.data = DataRecord {
-        header: RecordHeader {
-            kind: record::DATA,
-            detail: scratch.transfer.moving(),
-            unreadable: code,
-            tail: 0,
-            head: 0,
-        },
-        conn: state.id,
-        time: moved.time,
-        tgid: moved.tgid,
-        tid: moved.tid,
-        offset: moved.offset,
-        len,
-        turn: state.turn,
-        waits: moved.waits,
-        task: scratch.task,
-        callback: scratch.callback,
-    };
+    let data = &mut scratch.data;
+    data.header =
+        RecordHeader { kind: record::DATA, detail: moving, unreadable: code, tail: 0, head: 0 };
+    data.conn = state.id;
+    data.time = moved.time;
+    data.tgid = moved.tgid;
+    data.tid = moved.tid;
+    data.offset = moved.offset;
+    data.len = len;
+    data.turn = state.turn;
+    data.waits = moved.waits;
     // Nothing of an earlier call may pass for this one's bytes.
     scratch.cursor.filled = 0;
     if volatile_byte(&scratch.data.header.unreadable) == unreadable::NO {
@@ -154,7 +146,7 @@ fn copy_head(scratch: &mut Scratch, state: &mut ConnState) {
 }
 
 /// Copies the last bytes of the range, of which `rest` lie beyond the head copy.
-#[inline(always)]
+#[inline(never)]
 fn copy_tail(scratch: &mut Scratch, rest: u64) {
     let mut to_end = rest;
     let mut step = 0;
@@ -188,7 +180,7 @@ fn copy_tail(scratch: &mut Scratch, rest: u64) {
 }
 
 /// Hands in a record whose copy is full, and goes on with the bytes after it.
-#[inline(always)]
+#[inline(never)]
 fn submit_full(scratch: &mut Scratch, state: &mut ConnState) {
     let len = scratch.data.len;
     scratch.data.len = CHUNK as u32;

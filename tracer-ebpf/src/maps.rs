@@ -7,7 +7,7 @@ use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingB
 use tracer_ebpf::python::{PythonLayout, Walk};
 use tracer_ebpf::{
     CHUNK, COUNTERS, ConnState, Counter, DataRecord, OpenRecord, PORTS, PROCESSES, ProcessRecord,
-    ProcessState, RUNTIMES, RuntimeLayout, TAIL, TaskKey, setting,
+    ProcessState, RUNTIMES, RuntimeLayout, TAIL, setting,
 };
 
 use crate::callbacks::{LastRead, Stack};
@@ -76,13 +76,9 @@ pub(crate) struct Scratch {
     /// Bytes appended since the ring's fill was looked at.
     pub(crate) unlooked: u64,
     pub(crate) transfer: Transfer,
-    /// What the thread of the transfer ran, or for whom.
-    pub(crate) task: TaskKey,
     pub(crate) goroutine: Goroutine,
     pub(crate) walk: Walk,
     pub(crate) stack: Stack,
-    /// The callback within which the transfer is made, by name.
-    pub(crate) callback: u64,
     pub(crate) open: OpenRecord,
     pub(crate) process: ProcessRecord,
 }
@@ -120,8 +116,8 @@ pub(crate) fn bump_setting(index: u32) {
     }
 }
 
-/// Adds to a counter.
-#[inline(always)]
+/// Adds to a counter. What is counted is rare, and kept out of the way of what is not.
+#[inline(never)]
 pub(crate) fn count(counter: Counter, amount: u64) {
     if let Some(value) = COUNTER_VALUES.get_ptr_mut(counter as u32) {
         // SAFETY: a per-CPU slot; only programs on this CPU write it.

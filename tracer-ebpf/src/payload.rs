@@ -135,7 +135,7 @@ impl Cursor {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn open_message(&mut self, header: u64) {
         if let Some(header) = read_user::<MessageHeader>(header) {
             self.vectors = header.vectors;
@@ -151,19 +151,7 @@ impl Cursor {
             return true;
         }
         if self.vector_count == 0 || self.message_left == 0 {
-            if self.message_count == 0 {
-                return false;
-            }
-            let message = self.messages;
-            self.messages += MESSAGE_VECTOR_SIZE;
-            self.message_count -= 1;
-            let Some(len) = read_user::<u32>(message + MESSAGE_VECTOR_LEN) else {
-                return false;
-            };
-            self.message_left = u64::from(len);
-            self.vector_count = 0;
-            self.open_message(message);
-            return true;
+            return self.message_count != 0 && self.next_message();
         }
         let Some(vector) = self.next_vector() else {
             return false;
@@ -172,6 +160,20 @@ impl Cursor {
         self.remaining =
             if vector.len < self.message_left { vector.len } else { self.message_left };
         self.message_left -= self.remaining;
+        true
+    }
+
+    #[inline(never)]
+    fn next_message(&mut self) -> bool {
+        let message = self.messages;
+        self.messages += MESSAGE_VECTOR_SIZE;
+        self.message_count -= 1;
+        let Some(len) = read_user::<u32>(message + MESSAGE_VECTOR_LEN) else {
+            return false;
+        };
+        self.message_left = u64::from(len);
+        self.vector_count = 0;
+        self.open_message(message);
         true
     }
 

@@ -5,13 +5,13 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use tracer_ebpf::{direction, end_known, phase};
+use tracer_ebpf::{ConnState, direction, end_known, phase};
 
 use crate::kernel::{Call, UserRegisters, message_flag, number};
 use crate::maps::{RECEIVE_SCRATCH, SEND_SCRATCH, own_slot};
 use crate::payload::Source;
-use crate::state::{Socket, TypedSocket, state_of};
-use crate::transfer::{observe, read_up_to};
+use crate::state::{Socket, TypedSocket};
+use crate::transfer::{Transfer, followed, observe, observe_end, read_up_to};
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
@@ -20,10 +20,10 @@ pub fn sock_send(ctx: BtfTracePointContext) -> i32 {
     let moved: i32 = ctx.arg(1);
     if moved > 0
         && let Some(scratch) = own_slot(&SEND_SCRATCH)
+        && let Some(state) = followed(socket, scratch)
     {
-        let call = current_call();
-        let source = source(socket, &call, 0);
-        observe(socket, direction::SEND, moved as u32, source, call.user(), scratch);
+        let transfer = transfer(state, direction::SEND, moved as u32, 0);
+        observe(socket, state, transfer, scratch);
     }
     0
 }
@@ -37,17 +37,16 @@ pub fn sock_receive(ctx: BtfTracePointContext) -> i32 {
     let flags = flags as u32 as u64;
     let consumes =
         flags & (message_flag::PEEK | message_flag::ERROR_QUEUE | message_flag::OUT_OF_BAND) == 0;
-    if moved >= 0
-        && consumes
-        && let Some(scratch) = own_slot(&RECEIVE_SCRATCH)
+    if moved < 0 || !consumes {
+        return 0;
+    }
+    if moved == 0 {
+        observe_end(socket);
+    } else if let Some(scratch) = own_slot(&RECEIVE_SCRATCH)
+        && let Some(state) = followed(socket, scratch)
     {
-        let (source, user) = if moved == 0 {
-            (Source::InKernel, UserRegisters::UNKNOWN)
-        } else {
-            let call = current_call();
-            (source(socket, &call, flags), call.user())
-        };
-        observe(socket, direction::RECEIVE, moved as u32, source, user, scratch);
+        let transfer = transfer(state, direction::RECEIVE, moved as u32, flags);
+        observe(socket, state, transfer, scratch);
     }
     0
 }
@@ -56,31 +55,37 @@ pub fn sock_receive(ctx: BtfTracePointContext) -> i32 {
 /// `splice`, which the receive tracepoint does not see.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_splice_receive(ctx: BtfTracePointContext) -> i32 {
-    if current_call().number != number::SPLICE {
-        return 0;
+    if current_call().number == number::SPLICE {
+        splice_received(TypedSocket(ctx.arg::<*mut c_void>(0)));
     }
-    let socket = TypedSocket(ctx.arg::<*mut c_void>(0));
+    0
+}
+
+#[inline(never)]
+fn splice_received(socket: TypedSocket) {
     let state = socket.find();
     if state.is_null() {
-        return 0;
+        return;
     }
     // SAFETY: checked for null.
     let state = unsafe { &mut *state };
     if state.phase == phase::IGNORED || state.known & end_known::RECEIVED == 0 {
-        return 0;
+        return;
     }
     let Some(tcp) = socket.as_tcp() else {
-        return 0;
+        return;
     };
     let moved = read_up_to(tcp).wrapping_sub(state.receive_next);
     if moved != 0
         && moved < i32::MAX as u32
         && let Some(scratch) = own_slot(&RECEIVE_SCRATCH)
     {
-        let user = UserRegisters::UNKNOWN;
-        observe(socket, direction::RECEIVE, moved, Source::InKernel, user, scratch);
+        let (source, user) = (Source::InKernel, UserRegisters::UNKNOWN);
+        let transfer = Transfer::new(direction::RECEIVE, moved, source, user);
+        if let Some(state) = followed(socket, scratch) {
+            observe(socket, state, transfer, scratch);
+        }
     }
-    0
 }
 
 #[inline(always)]
@@ -89,22 +94,24 @@ fn current_call() -> Call {
     unsafe { Call::from_registers(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const _) }
 }
 
-/// The tracepoint comes once a message also for `sendmmsg` and `recvmmsg`: which one it is follows
-/// from counting. A vector that was left half-way and then used again is counted wrong at most
-/// once, and shows as unlikely content.
+/// What the current call moved.
 #[inline(always)]
-fn source(socket: TypedSocket, call: &Call, flags: u64) -> Source {
-    let source = Source::of(call, flags);
-    let Source::Messages(vector, count) = source else {
-        return source;
+fn transfer(state: &mut ConnState, moving: u8, len: u32, flags: u64) -> Transfer {
+    let call = current_call();
+    let source = match Source::of(&call, flags) {
+        Source::Messages(vector, count) => {
+            Source::message_at(vector, message_index(state, vector, count))
+        }
+        source => source,
     };
-    // Created here if this is the socket's first use: the second message must know of the first.
-    let state = state_of(socket);
-    if state.is_null() {
-        return Source::message_at(vector, 0);
-    }
-    // SAFETY: checked for null.
-    let state = unsafe { &mut *state };
+    Transfer::new(moving, len, source, call.user())
+}
+
+/// Which message of a vector was moved: the tracepoint comes once a message also for `sendmmsg` and
+/// `recvmmsg`, so it follows from counting. A vector that was left half-way and then used again is
+/// counted wrong at most once, and shows as unlikely content.
+#[inline(never)]
+fn message_index(state: &mut ConnState, vector: u64, count: u64) -> u64 {
     let index = if state.vector == vector && u64::from(state.vector_index) < count {
         state.vector_index
     } else {
@@ -112,5 +119,5 @@ fn source(socket: TypedSocket, call: &Call, flags: u64) -> Source {
     };
     state.vector = vector;
     state.vector_index = index + 1;
-    Source::message_at(vector, u64::from(index))
+    u64::from(index)
 }

@@ -182,9 +182,11 @@ const EMPTY: ConnState = ConnState {
 #[inline(always)]
 pub(crate) fn state_of<S: Socket>(socket: S) -> *mut ConnState {
     let state = socket.find();
-    if !state.is_null() {
-        return state;
-    }
+    if state.is_null() { first_state_of(socket) } else { state }
+}
+
+#[inline(never)]
+fn first_state_of<S: Socket>(socket: S) -> *mut ConnState {
     if !is_stream(socket) {
         return null_mut();
     }

@@ -11,7 +11,7 @@ use crate::maps::{SEND_SCRATCH, own_slot};
 use crate::offsets::at;
 use crate::payload::Source;
 use crate::state::AddressedSocket;
-use crate::transfer::observe;
+use crate::transfer::{Transfer, followed, observe, observe_end};
 
 const TYPE_MASK: u16 = 0o170_000;
 const SOCKET_TYPE: u16 = 0o140_000;
@@ -51,8 +51,13 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         source = Source::Messages(vector, moved);
         moved = total_len(vector, moved);
     }
-    if moved < i32::MAX as u64 {
-        observe(socket, moving, moved as u32, source, call.user(), scratch);
+    if moved == 0 {
+        observe_end(socket);
+    } else if moved < i32::MAX as u64 {
+        let transfer = Transfer::new(moving, moved as u32, source, call.user());
+        if let Some(state) = followed(socket, scratch) {
+            observe(socket, state, transfer, scratch);
+        }
     }
     0
 }

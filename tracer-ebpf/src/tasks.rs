@@ -97,7 +97,7 @@ fn goroutine(layout: &RuntimeLayout, state: &mut ConnState, scratch: &mut Scratc
     else {
         return;
     };
-    scratch.task = TaskKey { task, parent_task, site };
+    scratch.data.task = TaskKey { task, parent_task, site };
 }
 
 #[inline(always)]

@@ -1,4 +1,10 @@
 //! One send or receive, whichever probe saw it: decide cheaply whether it matters, then report.
+//!
+//! What happens with every message is one piece of code; what happens once a connection, or to
+//! unusual calls, is a function of its own that is never inlined. Code that is jumped over still
+//! costs room in the processor's caches, at the expense of the traced program. These functions are
+//! not marked `cold`: they would get a section of their own, and the loader takes functions at the
+//! same address of two sections for one.
 
 use core::ffi::c_void;
 use core::mem::offset_of;
@@ -6,8 +12,8 @@ use core::mem::offset_of;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use tracer_ebpf::redirect::Redirected;
 use tracer_ebpf::{
-    ConnState, Counter, OpenRecord, RecordHeader, TaskKey, UNIX_PATH, close, direction, end_known,
-    phase, record, runtime, setting,
+    ConnState, Counter, DataRecord, OpenRecord, RecordHeader, TaskKey, UNIX_PATH, close, direction,
+    end_known, phase, record, runtime, setting,
 };
 
 use crate::asyncio;
@@ -43,6 +49,11 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     #[inline(always)]
+    pub(crate) fn new(moving: u8, len: u32, source: Source, user: UserRegisters) -> Self {
+        Self { source, len, moving: u32::from(moving), user }
+    }
+
+    #[inline(always)]
     pub(crate) fn source(&self) -> Source {
         // SAFETY: a reference is valid for reads.
         unsafe { (&raw const self.source).read_volatile() }
@@ -61,54 +72,56 @@ impl Transfer {
     }
 }
 
-/// Bytes moved, or (`len` zero, receiving) perhaps the end of the stream.
+/// The state of a socket that is followed when the current process uses it; asked first, and of all
+/// sockets of the host.
 #[inline(always)]
-pub(crate) fn observe<S: Socket>(
+pub(crate) fn followed<S: Socket>(
     socket: S,
-    moving: u8,
-    len: u32,
-    source: Source,
-    user: UserRegisters,
     scratch: &mut Scratch,
-) {
-    scratch.transfer = Transfer { source, len, moving: u32::from(moving), user };
-    // SAFETY: no preconditions.
-    let thread = unsafe { bpf_get_current_pid_tgid() };
-    let tgid = (thread >> 32) as u32;
+) -> Option<&'static mut ConnState> {
+    let tgid = (thread() >> 32) as u32;
     let own = u64::from(tgid) == at::AGENT_TGID();
     if own && setting(setting::REHEARSAL) == 0 {
-        return;
+        return None;
     }
     let state = state_of(socket);
     if own || state.is_null() {
-        return;
+        return None;
     }
     // SAFETY: checked for null; state memory stays valid for the program's run. Other CPUs may
     // write to it at the same time; each field is one plain word, and stream offsets from TCP
     // keep the agent from being misled.
     let state = unsafe { &mut *state };
     if state.phase == phase::IGNORED {
-        return;
+        return None;
     }
     let epoch = setting(setting::EPOCH);
     if state.tgid != tgid || state.epoch != epoch {
         state.tgid = tgid;
         state.epoch = epoch;
-        let Some(runtime) = processes::admits(tgid, socket.address(), scratch) else {
-            state.phase = phase::UNTARGETED;
-            return;
-        };
-        state.runtime = runtime;
-        if state.phase == phase::UNTARGETED {
-            state.phase = phase::UNDECIDED;
-        }
-    } else if state.phase == phase::UNTARGETED {
-        return;
+        admit(socket.address(), state, scratch);
     }
-    if scratch.transfer.len() == 0 {
-        receive_end(socket, state);
-        return;
-    }
+    if state.phase == phase::UNTARGETED { None } else { Some(state) }
+}
+
+/// Process and thread.
+#[inline(always)]
+fn thread() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// Bytes moved on a socket that is followed.
+#[inline(always)]
+pub(crate) fn observe<S: Socket>(
+    socket: S,
+    state: &mut ConnState,
+    transfer: Transfer,
+    scratch: &mut Scratch,
+) {
+    scratch.transfer = transfer;
+    let thread = thread();
+    let tgid = (thread >> 32) as u32;
     let starts_message = turn(state, scratch.transfer.moving());
     let (offset, time) = position(socket, state, &scratch.transfer);
     match scratch.transfer.source() {
@@ -132,16 +145,9 @@ pub(crate) fn observe<S: Socket>(
         }
         state.opened = 1;
     }
-    scratch.task = TaskKey::UNKNOWN;
-    scratch.callback = 0;
-    match state.runtime {
-        runtime::CALLBACKS => note_callback(thread as u32, time, scratch),
-        runtime::NONE => {}
-        _ if !starts_message => {}
-        // Event loops read for whom it may concern; only who writes knows what for.
-        runtime::PYTHON if moving == direction::SEND => asyncio::read(tgid, scratch),
-        runtime::PYTHON => {}
-        _ => tasks::read(tgid, state, scratch),
+    forget_task(&mut scratch.data);
+    if state.runtime != runtime::NONE {
+        note_task(state, thread, time, starts_message, scratch);
     }
     scratch.cursor.start(scratch.transfer.source(), u64::from(scratch.transfer.len()));
     let moved = Moved { offset, time, tgid, tid: thread as u32, waits: S::waits() };
@@ -149,18 +155,64 @@ pub(crate) fn observe<S: Socket>(
     state.last_time = time;
 }
 
+/// Nothing of an earlier call may pass for this one's.
+#[inline(always)]
+fn forget_task(data: &mut DataRecord) {
+    let TaskKey { task, parent_task, site } = &mut data.task;
+    for field in [task, parent_task, site, &mut data.callback] {
+        // SAFETY: a reference is valid for writes. One store each: plain ones become a call of
+        // `memset`, which here is a loop over bytes.
+        unsafe { core::ptr::from_mut(field).write_volatile(0) };
+    }
+}
+
+/// Whether this process' use of the socket is traced, now that it or the targets have changed.
+#[inline(never)]
+fn admit(socket: u64, state: &mut ConnState, scratch: &mut Scratch) {
+    let Some(runtime) = processes::admits(state.tgid, socket, scratch) else {
+        state.phase = phase::UNTARGETED;
+        return;
+    };
+    state.runtime = runtime;
+    if state.phase == phase::UNTARGETED {
+        state.phase = phase::UNDECIDED;
+    }
+}
+
+/// Notes in the scratch space what the thread runs, or for whom, in the terms of its runtime.
+#[inline(never)]
+fn note_task(
+    state: &mut ConnState,
+    thread: u64,
+    time: u64,
+    starts_message: bool,
+    scratch: &mut Scratch,
+) {
+    let tgid = (thread >> 32) as u32;
+    match state.runtime {
+        runtime::CALLBACKS => note_callback(thread as u32, time, scratch),
+        _ if !starts_message => {}
+        // Event loops read for whom it may concern; only who writes knows what for.
+        runtime::PYTHON if scratch.transfer.moving() == direction::SEND => {
+            asyncio::read(tgid, scratch);
+        }
+        runtime::PYTHON => {}
+        _ => tasks::read(tgid, state, scratch),
+    }
+}
+
 /// Notes in the scratch space within which callback of its event loop the thread moves bytes.
 #[inline(always)]
 fn note_callback(tid: u32, time: u64, scratch: &mut Scratch) {
     if scratch.transfer.moving() == direction::SEND {
-        scratch.callback = callbacks::within(tid, &mut scratch.stack);
+        scratch.data.callback = callbacks::within(tid, &mut scratch.stack);
         return;
     }
     // The kernel counts these when they return, and others not at all.
     let is_counted =
         matches!(scratch.transfer.user.call, number::READ | number::READV | number::PREADV2);
     let counted = !is_counted || at::STATE_IN_MAP() != 0;
-    scratch.callback = callbacks::begin(tid, time, counted, &mut scratch.stack);
+    scratch.data.callback = callbacks::begin(tid, time, counted, &mut scratch.stack);
 }
 
 /// Notes the direction; `true` if it changed, which is where a new message begins.
@@ -180,13 +232,19 @@ fn turn(state: &mut ConnState, moving: u8) -> bool {
 /// Whether the message that begins here may be of interest.
 #[inline(always)]
 fn wanted(state: &mut ConnState, scratch: &mut Scratch) -> bool {
-    take_verdict(state);
-    if state.phase == phase::IGNORED {
-        return false;
+    if setting(setting::PENDING_VERDICTS) != 0 {
+        take_verdict(state);
     }
-    if state.phase == phase::CONFIRMED {
-        return true;
+    match state.phase {
+        phase::CONFIRMED => true,
+        phase::IGNORED => false,
+        _ => is_likely(state, scratch),
     }
+}
+
+/// The same of a connection about which the agent has not decided.
+#[inline(never)]
+fn is_likely(state: &mut ConnState, scratch: &mut Scratch) -> bool {
     if looks_like_message(scratch) {
         state.phase = phase::CANDIDATE;
         state.misses = 0;
@@ -212,11 +270,8 @@ fn wanted(state: &mut ConnState, scratch: &mut Scratch) -> bool {
 }
 
 /// Takes over what the agent decided about the connection, if it has.
-#[inline(always)]
+#[inline(never)]
 fn take_verdict(state: &mut ConnState) {
-    if setting(setting::PENDING_VERDICTS) == 0 {
-        return;
-    }
     // SAFETY: copied at once.
     let Some(decided) = (unsafe { VERDICTS.get(state.id) }).copied() else {
         return;
@@ -328,9 +383,17 @@ fn transmit_time<S: Socket>(tcp: S, state: &ConnState, written: u32, now: u64) -
     if stamp > state.last_time && stamp < now { stamp } else { now }
 }
 
-#[inline(always)]
-fn receive_end<S: Socket>(socket: S, state: &mut ConnState) {
-    if state.opened == 0 || state.receive_ended != 0 {
+/// A receive brought nothing: perhaps this is the end of the stream.
+#[inline(never)]
+pub(crate) fn observe_end<S: Socket>(socket: S) {
+    let state = socket.find();
+    if state.is_null() {
+        return;
+    }
+    // SAFETY: checked for null; as in `observe`.
+    let state = unsafe { &mut *state };
+    let is_followed = state.phase != phase::IGNORED && state.phase != phase::UNTARGETED;
+    if !is_followed || state.opened == 0 || state.receive_ended != 0 {
         return;
     }
     let shutdown = socket.field::<u8>(at::SOCK_SHUTDOWN());
@@ -340,7 +403,7 @@ fn receive_end<S: Socket>(socket: S, state: &mut ConnState) {
 }
 
 /// Announces the connection's ends.
-#[inline(always)]
+#[inline(never)]
 fn open<S: Socket>(from: S, state: &ConnState, time: u64, scratch: &mut Scratch) -> bool {
     let socket = from.address();
     let family = read::<u16>(socket + at::SOCK_FAMILY()).unwrap_or(0);
