@@ -18,7 +18,8 @@ use super::{Began, Kind};
 use crate::event::{ConnId, Connecting, Data, KernelTime, Pid, Tid};
 use crate::exchange::{ExchangeId, Role};
 
-/// Threads whose callback is remembered at once; beyond, all of them are forgotten.
+/// Threads whose callback is remembered at once; beyond, all of them are forgotten, and
+/// counted.
 const MAX_THREADS: usize = 16_384;
 /// Calls looked after at once; of further ones nothing is known.
 const MAX_CALLS: usize = 32_768;
@@ -66,6 +67,7 @@ pub(super) struct Callbacks {
     /// Processes whose callbacks are told apart, and how faithful they are.
     processes: PerProcess<Habit>,
     running: FxHashMap<Tid, Callback>,
+    forgotten: u64,
     /// What the calls are for that are not over.
     causes: FxHashMap<ExchangeId, Cause>,
     /// By their first call.
@@ -75,6 +77,11 @@ pub(super) struct Callbacks {
 }
 
 impl Callbacks {
+    /// Threads of which the callback was forgotten because there were too many.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     /// A thread begins to make a connection.
     pub(super) fn on_connecting(&mut self, event: &Connecting) {
         if self.processes.contains(event.pid) && self.dialed.len() < MAX_DIALED {
@@ -97,7 +104,8 @@ impl Callbacks {
     pub(super) fn on_read(&mut self, data: &Data<'_>, cause: Cause) -> Option<Revealed> {
         let began = data.callback?;
         self.processes.remember(data.pid)?;
-        if self.running.len() >= MAX_THREADS {
+        if self.running.len() >= MAX_THREADS && !self.running.contains_key(&data.tid) {
+            self.forgotten += self.running.len() as u64;
             self.running.clear();
         }
         let callback = Callback { pid: data.pid, began, cause };

@@ -119,6 +119,9 @@ pub struct Counters {
     pub outlived: u64,
     /// Calls whose place was needed before it was known, which made them roots.
     pub committed_unlinked: u64,
+    /// Threads of which was forgotten what they were doing because there were too many: their next
+    /// calls may miss their parents.
+    pub forgotten_threads: u64,
 }
 
 #[derive(Debug)]
@@ -223,7 +226,8 @@ impl<T> Linker<T> {
 
     /// What was not treated the ordinary way so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let forgotten_threads = self.orders.forgotten() + self.callbacks.forgotten();
+        Counters { forgotten_threads, ..self.counters }
     }
 
     /// Exchanges that became no spans, because they are nothing to report or an SDK reports them, by

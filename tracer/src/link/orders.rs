@@ -18,8 +18,8 @@ use super::threads::{DIALED_FOR, Habit, Trust};
 use crate::event::{ConnId, Connecting, KernelTime, Pid, Tid};
 use crate::exchange::ExchangeId;
 
-/// Threads remembered at once; beyond, all of them are forgotten.
-const MAX_THREADS: usize = 16_384;
+/// Threads remembered at once; beyond, all of them are forgotten, and counted.
+pub(super) const MAX_THREADS: usize = 16_384;
 /// What one thread has read and not written on yet; beyond, nothing is concluded from its order.
 const MAX_READ: usize = 4_096;
 /// Calls looked after at once; of further ones nothing is known.
@@ -50,6 +50,7 @@ struct Thread {
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     threads: FxHashMap<Tid, Thread>,
+    forgotten: u64,
     processes: PerProcess<Habit>,
     /// Connections made for a call, and the request that it will be for.
     dialed: FxHashMap<ConnId, (KernelTime, Option<ExchangeId>)>,
@@ -58,6 +59,11 @@ pub(super) struct Orders {
 }
 
 impl Orders {
+    /// Threads that were forgotten because there were too many.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     /// A thread read a request.
     pub(super) fn on_request(&mut self, id: ExchangeId, pid: Pid, tid: Tid, waits: Option<u32>) {
         if let Some(thread) = self.reading(pid, tid, waits) {
@@ -165,6 +171,7 @@ impl Orders {
             return None;
         }
         if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
+            self.forgotten += self.threads.len() as u64;
             self.threads.clear();
         }
         let thread = self.threads.entry(tid).or_default();

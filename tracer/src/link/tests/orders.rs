@@ -2,6 +2,7 @@
 
 use super::threads::Trust;
 use super::*;
+use crate::link::orders;
 
 /// One thread, which never waits between two reads that are for several.
 struct Proxy {
@@ -73,6 +74,20 @@ impl Proxy {
         }
         it
     }
+}
+
+/// No span is lost, only what order would have told.
+#[test]
+fn more_threads_than_are_remembered_are_counted() {
+    let mut story = Story::new();
+    let threads = orders::MAX_THREADS as u32 + 1;
+    for thread in 1..=threads {
+        let request = story.request(u64::from(thread), by(1, thread, 1));
+        story.end(request, by(1, thread, 1), Role::Server, "request");
+    }
+    assert_eq!(story.linker.counters().forgotten_threads, orders::MAX_THREADS as u64);
+    story.linker.finish(&mut story.ids, &mut story.placed);
+    assert_eq!(story.placed.len(), threads as usize);
 }
 
 #[test]
