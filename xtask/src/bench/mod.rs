@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: benchmarks. Each compares variants in one run, interleaved, because
 //! only ratios within a run survive a change of machine or weather.
 
+mod bystander;
 mod collector;
 mod cpu;
 mod export;

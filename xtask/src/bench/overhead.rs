@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tracer_tests::service::{Gunicorn, Nginx, Service};
 use tracer_tests::{AgentOptions, Backend, Launcher, Rotel};
 
+use super::bystander::Bystander;
 use super::collector;
 use super::cpu::{Cpu, Memory};
 use super::load::{Load, Measured};
@@ -16,6 +17,8 @@ use crate::shell::{note, output, step};
 
 const FIXED_RATE: u32 = 10_000;
 const UNTRACED: &str = "untraced";
+const TRACED: &str = "agent";
+
 pub(crate) fn run(effort: Effort) -> Result<Report> {
     let mut launcher = Launcher::start()?;
     let elsewhere = collector::discarding()?;
@@ -26,15 +29,18 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
     check_instrumentation()?;
 
     let agent = || AgentOptions::new(Backend::Auto).without_file().otlp_http(&elsewhere.url(""));
-    let untraced = |service| Variant { name: UNTRACED, service, agent: None, ends: 0 };
+    let untraced =
+        |service| Variant { name: UNTRACED, service, agent: None, ends: 0, imitates: None };
     let nginx_variants =
-        || vec![untraced(&nginx), Variant::traced("agent", &nginx, agent().pid(nginx.pid()), 1)];
+        || vec![untraced(&nginx), Variant::traced(TRACED, &nginx, agent().pid(nginx.pid()), 1)];
     let mut saturated = nginx_variants();
     let both_ends = agent().pid(nginx.pid()).exe("wrk");
     saturated.push(Variant::traced("agent, both ends", &nginx, both_ends, 2));
     let beside = AgentOptions::new(Backend::Auto).without_file().otlp_grpc(&rotel.grpc_endpoint());
     let beside = beside.pid(nginx.pid());
     saturated.push(Variant::traced("agent, collector beside it", &nginx, beside, 1));
+    let bystander = "untraced, idle loop beside it";
+    saturated.push(Variant { name: bystander, imitates: Some(TRACED), ..untraced(&nginx) });
     let scenarios = [
         Scenario {
             name: "nginx_saturated",
@@ -54,7 +60,7 @@ pub(crate) fn run(effort: Effort) -> Result<Report> {
             load: Load::Saturating { connections: 4 },
             variants: vec![
                 untraced(&flask),
-                Variant::traced("agent", &flask, agent().pid(flask.pid()), 1),
+                Variant::traced(TRACED, &flask, agent().pid(flask.pid()), 1),
                 Variant { name: "opentelemetry sdk", ..untraced(&instrumented) },
             ],
         },
@@ -102,6 +108,9 @@ fn conditions(effort: Effort) -> Result<Vec<String>> {
          the work of a receiver is done on another machine as a rule; `collector beside it` exports \
          by gRPC to a rotel that decodes them on these processors."
             .to_owned(),
+        "The `idle loop` traces nothing. It uses as much processor time as the agent did in the same \
+         round, in bursts as far apart: what that alone costs where all share these processors."
+            .to_owned(),
     ])
 }
 
@@ -119,18 +128,28 @@ struct Variant<'a> {
     agent: Option<AgentOptions>,
     /// Spans that the agent makes of a request.
     ends: u64,
+    /// The variant whose agent's use of the processors an idle loop imitates.
+    imitates: Option<&'static str>,
 }
 
 impl<'a> Variant<'a> {
     fn traced(name: &'static str, service: &'a Service, agent: AgentOptions, ends: u64) -> Self {
-        Self { name, service, agent: Some(agent), ends }
+        Self { name, service, agent: Some(agent), ends, imitates: None }
     }
 
     fn key(&self) -> String {
         self.name.replace(", ", "_").replace(' ', "_")
     }
 
-    fn measure(&self, launcher: &mut Launcher, load: Load, seconds: u32) -> Result<Round> {
+    /// `imitated` is the share of one processor that a loop uses beside the service.
+    fn measure(
+        &self,
+        launcher: &mut Launcher,
+        load: Load,
+        seconds: u32,
+        imitated: Option<f64>,
+    ) -> Result<Round> {
+        let _bystander = imitated.map(Bystander::start).transpose()?;
         let agent = self.agent.as_ref().map(AgentOptions::start).transpose()?;
         let agent_pid = agent.as_ref().map(tracer_tests::Agent::pid);
         let threads_before = agent_pid.map(Cpu::by_thread).transpose()?;
@@ -188,9 +207,10 @@ impl Round {
         microseconds / self.measured.requests as f64
     }
 
+    /// Processor time of the agent, in microseconds.
     fn agent_cpu(&self) -> f64 {
         let agent = self.agent.iter().flat_map(|agent| agent.threads.values());
-        self.per_request(agent.map(|cpu| cpu.total()).sum())
+        agent.map(|cpu| cpu.total()).sum()
     }
 }
 
@@ -210,10 +230,16 @@ impl Scenario<'_> {
         number: u32,
         effort: Effort,
     ) -> Result<Vec<Round>> {
-        let mut set = Vec::new();
+        let mut set: Vec<Round> = Vec::new();
         for variant in &self.variants {
+            let share = |round: &Round| round.agent_cpu() / 1e6 / f64::from(effort.seconds);
+            let imitated = self.variants.iter().zip(&set);
+            let imitated = imitated
+                .filter(|(other, _)| Some(other.name) == variant.imitates)
+                .map(|(_, round)| share(round))
+                .next();
             let round = variant
-                .measure(launcher, self.load, effort.seconds)
+                .measure(launcher, self.load, effort.seconds, imitated)
                 .with_context(|| format!("{}, {}", self.title, variant.name))?;
             note(format!(
                 "round {number}: {:<26} {:>8.0} req/s",
@@ -283,7 +309,7 @@ impl Scenario<'_> {
                     let counts = rounds.iter().filter_map(|round| round.agent.as_ref()).map(count);
                     counts.sum::<u64>() as f64
                 };
-                cell("agent_cpu_us_per_request", of(&Round::agent_cpu), 2);
+                cell("agent_cpu_us_per_request", of(&|it| it.per_request(it.agent_cpu())), 2);
                 cell("agent_rss_mib", agent(&|it| it.memory.resident), 1);
                 cell("agent_peak_rss_mib", agent(&|it| it.memory.peak), 1);
                 cell("spans", total(&|it| it.spans), 0);
