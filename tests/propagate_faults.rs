@@ -113,7 +113,9 @@ fn replaced_under_load_nothing_fails() -> Result<()> {
         propagation(std::mem::replace(&mut agent, next))?;
     }
     sleep(WHILE);
-    assert!(is_redirected(&mut launcher, &mirror)?);
+    wait::until("a redirected connection", || {
+        Ok(is_redirected(&mut launcher, &mirror)?.then_some(()))
+    })?;
     propagation(agent)?;
     let counts = counts(&mut launcher, &looping)?;
     assert_eq!((&counts["connect"], &counts["exchange"]), (&json!({}), &json!({})), "{counts}");
@@ -126,14 +128,13 @@ fn stopped_agents_get_no_new_connections() -> Result<()> {
     let mirror = mirror()?;
     let mut launcher = Launcher::start()?;
     let agent = options(&launcher).start()?;
-    assert!(is_redirected(&mut launcher, &mirror)?);
     for _ in 0..3 {
-        agent.signal(Signal::STOP)?;
-        assert!(!is_redirected(&mut launcher, &mirror)?);
-        agent.signal(Signal::CONT)?;
         wait::until("a redirected connection", || {
             Ok(is_redirected(&mut launcher, &mirror)?.then_some(()))
         })?;
+        agent.signal(Signal::STOP)?;
+        assert!(!is_redirected(&mut launcher, &mirror)?);
+        agent.signal(Signal::CONT)?;
     }
     let propagation = propagation(agent)?;
     assert!(propagation["straight"]["agent_not_accepting"].as_u64() >= Some(3), "{propagation}");

@@ -70,8 +70,11 @@ pub mod state {
     /// While the agent tries the redirect on itself: the port it connects to, or
     /// [`super::NO_PORT`]. Nobody else is redirected meanwhile. Zero at all other times.
     pub const REHEARSAL_PORT: u32 = 2;
+    /// Non-zero from the moment that the agent is sent `SIGSTOP` until it is sent `SIGCONT`. It may
+    /// be about to say that it accepts just then, and says so before it stops.
+    pub const STOPPED: u32 = 3;
     /// How many there are.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }
 
 /// Values of the `REDIRECT_ADDRESSES` trie: what becomes of connections to a range of addresses.

@@ -11,6 +11,7 @@ use crate::redirect_maps::set_state;
 
 const SIGKILL: i32 = 9;
 const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
 /// `SIGSTOP`, `SIGTSTP`, `SIGTTIN`, `SIGTTOU`.
 const STOPPING: core::ops::RangeInclusive<i32> = 19..=22;
 /// `SIGILL`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGSEGV`, `SIGSYS`.
@@ -20,18 +21,22 @@ const FAULTS: [i32; 6] = [4, 6, 7, 8, 11, 31];
 #[btf_tracepoint(function = "signal_generate")]
 pub fn redirect_alarm(ctx: BtfTracePointContext) -> i32 {
     let signal: i32 = ctx.arg(0);
-    if signal == SIGCONT || !(signal == SIGKILL || STOPPING.contains(&signal) || is_fault(signal)) {
+    let matters =
+        signal == SIGKILL || signal == SIGCONT || STOPPING.contains(&signal) || is_fault(signal);
+    if !matters {
         return 0;
     }
     let task: u64 = ctx.arg::<*const core::ffi::c_void>(2) as u64;
     if u64::from(read::<u32>(task + at::TASK_TGID()).unwrap_or(0)) != at::AGENT_TGID() {
         return 0;
     }
-    if STOPPING.contains(&signal) {
-        // Set again by the agent as soon as it runs again.
-        set_state(state::BEAT, 0);
-    } else {
-        set_state(state::DYING, 1);
+    match signal {
+        SIGCONT => set_state(state::STOPPED, 0),
+        SIGSTOP => set_state(state::STOPPED, 1),
+        // These can be ignored. If they are not, it is soon silent; if they are, it goes on saying
+        // that it accepts.
+        _ if STOPPING.contains(&signal) => set_state(state::BEAT, 0),
+        _ => set_state(state::DYING, 1),
     }
     0
 }

@@ -234,7 +234,8 @@ fn arrange(
     tgid: u32,
     v6: bool,
 ) -> Result<u16, Outcome> {
-    if now().wrapping_sub(state(cell::BEAT)) > BEAT_NANOS || state(cell::DYING) != 0 {
+    let silent = now().wrapping_sub(state(cell::BEAT)) > BEAT_NANOS;
+    if silent || state(cell::DYING) != 0 || state(cell::STOPPED) != 0 {
         return Err(Outcome::Unarmed);
     }
     // SAFETY: the socket of the context; the verifier checks each access.
