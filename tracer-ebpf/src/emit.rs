@@ -68,8 +68,8 @@ pub(crate) struct Moved {
     pub(crate) waits: u32,
 }
 
-/// Reports moved bytes, by the task already noted in the record: the first ones copied as far as the message's budget goes, the last ones
-/// if that was not all.
+/// Reports moved bytes, by the task already noted in the record: the first ones copied as far as
+/// the message's budget goes, the last ones if that was not all.
 #[inline(always)]
 pub(crate) fn data(scratch: &mut Scratch, state: &mut ConnState, moved: &Moved) {
     let (len, moving) = (scratch.transfer.len(), scratch.transfer.moving());

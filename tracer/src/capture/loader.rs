@@ -171,7 +171,6 @@ pub(super) fn describe(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
-            tracing::debug!(%log, "the verifier refused");
             let last = log.lines().rev().map(str::trim).find(|line| {
                 !line.is_empty()
                     && !line.starts_with("processed ")

@@ -18,8 +18,7 @@ use super::{Began, Kind};
 use crate::event::{ConnId, Connecting, Data, KernelTime, Pid, Tid};
 use crate::exchange::{ExchangeId, Role};
 
-/// Threads whose callback is remembered at once; beyond, all of them are forgotten, and
-/// counted.
+/// Threads whose callback is remembered at once; beyond, all are forgotten, and counted.
 const MAX_THREADS: usize = 16_384;
 /// Calls looked after at once; of further ones nothing is known.
 const MAX_CALLS: usize = 32_768;

@@ -232,12 +232,10 @@ impl Scenario<'_> {
     ) -> Result<Vec<Round>> {
         let mut set: Vec<Round> = Vec::new();
         for variant in &self.variants {
+            let mut before = self.variants.iter().zip(&set);
+            let imitated = before.find(|(other, _)| Some(other.name) == variant.imitates);
             let share = |round: &Round| round.agent_cpu() / 1e6 / f64::from(effort.seconds);
-            let imitated = self.variants.iter().zip(&set);
-            let imitated = imitated
-                .filter(|(other, _)| Some(other.name) == variant.imitates)
-                .map(|(_, round)| share(round))
-                .next();
+            let imitated = imitated.map(|(_, round)| share(round));
             let round = variant
                 .measure(launcher, self.load, effort.seconds, imitated)
                 .with_context(|| format!("{}, {}", self.title, variant.name))?;
